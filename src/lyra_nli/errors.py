@@ -1,0 +1,128 @@
+"""Every error that lyra-nli raises on purpose.
+
+LyraNliError                    exit  http
+├── InputError                     2   422   the caller's data or arguments
+│   └── SettingsError              2   500   the settings file or LYRA_* variables
+├── StorageError                   3   503   the database is missing, read-only, busy, foreign
+├── DatasetError                   4   409   the reviews can't make a dataset (too few, one label...)
+├── ModelError                     5   503   a base model can't be had, or can't be mapped
+├── AdapterError                   6   409   an adapter can't be used as asked
+│   ├── AdapterNotFoundError       6   404
+│   ├── AdapterExistsError         6   409   the name or the place is taken
+│   └── AdapterInvalidError        6   422   damaged, foreign or unsafe files
+├── TrainingError                  7   500   a training run could not finish
+└── ServerError                    8   502   the client's view of an ML server that failed
+
+An error carries one sentence that says what was wrong, the list of all single problems,
+and a hint that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LyraNliError(Exception):
+    """Base of all expected errors.
+
+    Args:
+        message: one sentence, what was wrong.
+        problems: every single problem found, one line each.
+        hint: what the reader can do about it.
+    """
+
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.problems = tuple(problems)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message, *(f"  - {problem}" for problem in self.problems)]
+        if self.hint:
+            lines.append(self.hint)
+        return "\n".join(lines)
+
+
+class InputError(LyraNliError):
+    """The caller's data or arguments are wrong."""
+
+    exit_code = 2
+    http_status = 422
+
+
+class SettingsError(InputError):
+    """The settings file or a LYRA_* environment variable is wrong."""
+
+    http_status = 500
+
+
+class StorageError(LyraNliError):
+    """The database is missing, empty, read-only, busy or not ours to read."""
+
+    exit_code = 3
+    http_status = 503
+
+
+class DatasetError(LyraNliError):
+    """The reviews can't make a dataset that is worth training on."""
+
+    exit_code = 4
+    http_status = 409
+
+
+class ModelError(LyraNliError):
+    """A base model can't be reached, loaded or mapped to the three labels."""
+
+    exit_code = 5
+    http_status = 503
+
+
+class AdapterError(LyraNliError):
+    """An adapter can't be used in the way that was asked."""
+
+    exit_code = 6
+    http_status = 409
+
+
+class AdapterNotFoundError(AdapterError):
+    """No adapter of that name or path is known."""
+
+    http_status = 404
+
+
+class AdapterExistsError(AdapterError):
+    """The name or the place is taken; nothing is ever overwritten."""
+
+
+class AdapterInvalidError(AdapterError):
+    """The adapter's files are damaged, unsafe, or made for another base model."""
+
+    http_status = 422
+
+
+class TrainingError(LyraNliError):
+    """A training run could not finish; no version was made."""
+
+    exit_code = 7
+
+
+class ServerError(LyraNliError):
+    """The ML server could not be reached, or answered with an error."""
+
+    exit_code = 8
+    http_status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        problems: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, problems=problems, hint=hint)
+        self.status = status
