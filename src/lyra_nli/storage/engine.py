@@ -1,0 +1,267 @@
+"""Connections: to a SQLite file by default, to PostgreSQL by its URL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from lyra_nli.errors import InputError, StorageError
+
+T = TypeVar("T")
+
+_SQLITE_HEADER = b"SQLite format 3\x00"
+
+
+def open_database(
+    location: str, *, read_only: bool = False, create: bool = False, busy_timeout: float = 30.0
+) -> Engine:
+    """Open a database.
+
+    Args:
+        location: a path to a SQLite file, or a SQLAlchemy URL (SQLite or PostgreSQL).
+        read_only: open it so that nothing can be changed. Works on a SQLite file and folder
+            without write permission, also when the file is in WAL mode.
+        create: make a missing SQLite file (and its folder) instead of complaining; the new
+            file is in WAL mode. An existing file keeps the journal mode that it has.
+        busy_timeout: seconds to wait for another writer.
+
+    Raises:
+        StorageError: when the file is missing or is not a database.
+    """
+    path = Path(location)
+    if "://" in location:
+        url = _parse_url(location)
+        if url.get_backend_name() != "sqlite":
+            return _open_postgres(url, read_only=read_only)
+        if url.database in (None, "", ":memory:"):
+            raise StorageError("a database in memory keeps nothing: name a file")
+        path = Path(str(url.database))
+    _check_file(path, create=create)
+    return _open_sqlite(path, read_only=read_only, create=create, busy_timeout=busy_timeout)
+
+
+@contextmanager
+def read(engine: Engine) -> Iterator[Connection]:
+    """Give a connection that sees one consistent state for as long as it is open."""
+    with storage_errors(), engine.connect() as plain:
+        if engine.dialect.name == "postgresql":
+            plain = plain.execution_options(isolation_level="REPEATABLE READ")
+        yield plain
+
+
+@contextmanager
+def write(engine: Engine) -> Iterator[Connection]:
+    """Run one transaction that takes the writer's lock at its start: all of it or nothing."""
+    with storage_errors(), engine.connect() as plain:
+        connection = plain.execution_options(lyra_nli_write=True)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn what a database driver raises into an error that a user can act on.
+
+    Raises:
+        InputError: for text that the database can't hold (NUL on PostgreSQL, half a
+            surrogate pair anywhere).
+        StorageError: for everything else.
+    """
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "a text holds half a surrogate pair, which no database can store",
+            problems=[f"at character {error.start}: {error.object[error.start]!a}"],
+        ) from error
+    except PoolTimeoutError as error:
+        raise StorageError(
+            "too many connections are in use", hint="Try again in a moment."
+        ) from error
+    except DBAPIError as error:
+        text = str(error.orig).strip()
+        if "NUL (0x00)" in text:
+            raise InputError(
+                "a text holds a NUL character, which PostgreSQL can't store",
+                hint="Remove the NUL characters from the text.",
+            ) from error
+        raise StorageError(f"the database refused: {text}", hint=_hint(text)) from error
+
+
+def sqlite_file(connection: Connection) -> Path | None:
+    """Find the file behind a connection; None when it is no SQLite."""
+    if connection.dialect.name != "sqlite":
+        return None
+    rows = connection.exec_driver_sql("PRAGMA database_list")
+    return next((Path(file) for _, name, file in rows if name == "main" and file), None)
+
+
+def batches(items: Iterable[T], size: int = 500) -> Iterator[list[T]]:
+    """Cut a long list: one statement takes only so many parameters."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def now() -> str:
+    """Tell the time as the databases keep it: ISO-8601, UTC, microseconds."""
+    return datetime.now(UTC).isoformat()
+
+
+def utc(text: object) -> str:
+    """Write a point in time as ISO-8601 in UTC, so that texts sort as times do.
+
+    Times without a zone are UTC. Empty for what is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(str(text).strip())
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return zoned.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return ""
+
+
+def new_id(prefix: str) -> str:
+    """Make a prefixed random id, as Lyra does: ``nlc_9f…``."""
+    return f"{prefix}_{token_hex(8)}"
+
+
+_HINTS = (
+    ("readonly", "This command writes: give it a database that can be written."),
+    ("read-only", "This command writes: give it a database that can be written."),
+    ("locked", "Another process holds the writer's lock; try again."),
+    ("no such table", "Bring the database up to date with `lyra-nli db upgrade`."),
+    ("no such column", "Bring the database up to date with `lyra-nli db upgrade`."),
+    ("does not exist", "Bring the database up to date with `lyra-nli db upgrade`."),
+    ("is full", "The disk is full; nothing was written."),
+    ("malformed", "The file is damaged: go back to a backup."),
+    ("unable to open", "Is the path right, and may you read and write there?"),
+    ("onnection", "Is the database server running, and are host and user right?"),
+)
+
+
+def _hint(text: str) -> str:
+    return next((hint for word, hint in _HINTS if word in text), "")
+
+
+def _parse_url(location: str) -> URL:
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError) as error:
+        raise StorageError(
+            "the database URL can't be read",  # it may hold a password: not shown
+            hint="It looks like postgresql://user:password@host:5432/name",
+        ) from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StorageError(
+            f"{url.get_backend_name()!r} databases are not supported: SQLite and PostgreSQL are"
+        )
+    return url
+
+
+def _open_postgres(url: URL, *, read_only: bool) -> Engine:
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        return create_engine(
+            url, pool_pre_ping=True, execution_options={"postgresql_readonly": read_only}
+        )
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        shown = url.render_as_string(hide_password=True)
+        raise StorageError(
+            f"can't open the database {shown}: {error}",
+            hint="PostgreSQL needs `pip install 'lyra-nli[postgres]'`.",
+        ) from error
+
+
+def _check_file(path: Path, *, create: bool) -> None:
+    try:
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder: name a file in it")
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(len(_SQLITE_HEADER))
+            if start and start != _SQLITE_HEADER:
+                raise StorageError(f"{path} is not a SQLite database")
+        elif create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            raise StorageError(
+                f"there is no database at {path}",
+                hint=f"Make one with `lyra-nli db init --db {path}`, or name yours with --db.",
+            )
+    except OSError as error:
+        raise StorageError(f"can't open {path}: {error.strerror}") from error
+
+
+def _open_sqlite(path: Path, *, read_only: bool, create: bool, busy_timeout: float) -> Engine:
+    mode = "ro" if read_only else "rwc" if create else "rw"
+    new = create and not (path.is_file() and path.stat().st_size)
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        immutable = "&immutable=1" if read_only and _must_be_immutable(path) else ""
+        return sqlite3.connect(
+            uri + immutable, uri=True, timeout=busy_timeout, check_same_thread=False
+        )
+
+    engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
+    _configure_sqlite(engine, wal=new)
+    return engine
+
+
+def _must_be_immutable(path: Path) -> bool:
+    """Whether a file in WAL mode lies where SQLite can't make its two companions.
+
+    Opened with ``mode=ro`` alone, SQLite then fails; with ``immutable=1`` it reads the file
+    as it is, which is safe: nobody has it open for writing, or the companions would be there.
+    """
+    path = path.resolve()
+    if os.access(path.parent, os.W_OK):
+        return False
+    with path.open("rb") as file:
+        in_wal_mode = file.read(20)[18:] == b"\x02\x02"
+    log = path.with_name(f"{path.name}-wal")
+    index = path.with_name(f"{path.name}-shm")
+    if not in_wal_mode or (log.exists() and index.exists()):
+        return False
+    if log.exists() and log.stat().st_size:
+        raise StorageError(
+            f"{path} has changes in {log.name} that can't be read in a folder without write "
+            "permission",
+            hint="Copy both files to a folder that you can write, and use that copy.",
+        )
+    return True
+
+
+def _configure_sqlite(engine: Engine, *, wal: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        # The driver must not open transactions of its own: ours begin in `_on_begin`, so
+        # that DDL is part of them and writers take their lock before they read.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA journal_mode = WAL" if wal else "PRAGMA journal_mode")
+        if cursor.fetchone() == ("wal",):
+            cursor.execute("PRAGMA synchronous = NORMAL")  # safe in WAL mode, and much faster
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        options: Mapping[str, Any] = connection.get_execution_options()
+        immediate = options.get("lyra_nli_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,1 @@
+"""Numbered, append-only migrations: each adds what is missing and touches nothing else."""

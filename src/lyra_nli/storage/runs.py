@@ -1,0 +1,79 @@
+"""Training runs: when each began and ended, and why it ran although it was not due."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, insert, inspect, select, update
+
+from lyra_nli.errors import StorageError
+from lyra_nli.storage.engine import new_id, now
+from lyra_nli.storage.tables import nli_training_runs
+
+
+def start_run(
+    connection: Connection,
+    base_model: str,
+    forced_reason: str | None,
+    recipe: Mapping[str, Any],
+) -> str:
+    """Note that a training began; return its id."""
+    run_id = new_id("run")
+    connection.execute(
+        insert(nli_training_runs).values(
+            id=run_id,
+            base_model=base_model,
+            started_at=now(),
+            status="running",
+            forced_reason=forced_reason,
+            recipe_json=json.dumps(recipe, sort_keys=True),
+        )
+    )
+    return run_id
+
+
+def finish_run(
+    connection: Connection,
+    run_id: str,
+    status: Literal["done", "failed"],
+    message: str = "",
+    dataset_hash: str | None = None,
+    samples: int | None = None,
+) -> None:
+    """Note how a training ended.
+
+    Raises:
+        StorageError: when there is no such run.
+    """
+    changed = connection.execute(
+        update(nli_training_runs)
+        .where(nli_training_runs.c.id == run_id)
+        .values(
+            finished_at=now(),
+            status=status,
+            message=message,
+            dataset_hash=dataset_hash,
+            samples=samples,
+        )
+    ).rowcount
+    if not changed:
+        raise StorageError(f"there is no training run {run_id!r}")
+
+
+def last_finished_training(connection: Connection, base_model: str | None = None) -> str | None:
+    """Tell when a training was last finished, of one base model or of any.
+
+    Returns:
+        ISO-8601; None when there was none, or the database was never upgraded.
+    """
+    if not inspect(connection).has_table(nli_training_runs.name):
+        return None
+    statement = select(func.max(nli_training_runs.c.finished_at)).where(
+        nli_training_runs.c.status == "done"
+    )
+    if base_model is not None:
+        statement = statement.where(nli_training_runs.c.base_model == base_model)
+    finished: str | None = connection.scalar(statement)
+    return finished

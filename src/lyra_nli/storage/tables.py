@@ -1,0 +1,249 @@
+"""The tables, as SQLAlchemy Core sees them.
+
+Lyra's own tables carry the names of the databases that we create; `generation` knows how an
+existing Lyra database differs. Our tables start with `nli_`, as Lyra's `nli_corrections` does.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.schema import SchemaItem
+
+metadata = MetaData()
+
+_LABEL_CHECK = "('supports', 'refutes', 'neutral')"
+
+
+def _ours(name: str, *columns: SchemaItem) -> Table:
+    return Table(name, metadata, *columns, info={"owner": "lyra-nli"})
+
+
+# --- Lyra's tables ------------------------------------------------------------------------
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("title", Text),
+)
+
+fragments = Table(
+    "fragments",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("page_id", ForeignKey("pages.id"), nullable=False, index=True),
+    Column("text_content", Text, nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("task_id", String(64)),
+    Column("claim_text", Text, nullable=False),
+    Column("claim_adoption_status", String(32), server_default="adopted"),
+    Column("claim_rejection_reason", Text),
+    Column("claim_rejected_at", String(40)),
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("source_type", String(32), nullable=False),
+    Column("source_id", String(64), nullable=False),
+    Column("target_type", String(32), nullable=False),
+    Column("target_id", String(64), nullable=False),
+    Column("relation", String(32), nullable=False),
+    Column("nli_label", String(32)),
+    Column("nli_confidence", Float),
+    Column("edge_human_corrected", Integer, nullable=False, server_default="0"),
+    Column("edge_correction_reason", Text),
+    Column("edge_corrected_at", String(40)),
+    Column("created_at", String(40)),
+    # Partial: of a million edges, a few thousand are reviewed, and only those are looked up.
+    Index(
+        "ix_edges_human_corrected",
+        "edge_human_corrected",
+        sqlite_where=text("edge_human_corrected = 1"),
+        postgresql_where=text("edge_human_corrected = 1"),
+    ),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version_name", Text, nullable=False),
+    Column("adapter_path", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("samples_used", Integer),
+    Column("brier_before", Float),
+    Column("brier_after", Float),
+    Column("shadow_accuracy", Float),
+    Column("created_at", String(40)),
+    Column("is_active", Integer, server_default="0"),
+)
+
+nli_corrections = Table(
+    "nli_corrections",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("edge_id", String(64), index=True),
+    Column("task_id", String(64)),
+    Column("premise", Text, nullable=False),
+    Column("hypothesis", Text, nullable=False),
+    Column("predicted_label", String(32), nullable=False),
+    Column("predicted_confidence", Float),
+    Column("correct_label", String(32), nullable=False),
+    Column("reason", Text),
+    Column("corrected_at", String(40), nullable=False),
+    Column("trained_adapter_id", ForeignKey("adapters.id")),
+    Column("used_for_training", Integer, nullable=False, server_default="0"),
+)
+
+calibration_evaluations = Table(
+    "calibration_evaluations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("brier_score", Float),
+    Column("brier_score_calibrated", Float),
+    Column("improvement_ratio", Float),
+    Column("expected_calibration_error", Float),
+    Column("samples_evaluated", Integer),
+    Column("bins_json", Text),
+    Column("calibration_version", Text),
+    Column("evaluated_at", String(40)),
+)
+
+domain_override_rules = Table(
+    "domain_override_rules",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("domain_pattern", Text, nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("reason", Text),
+    Column("created_at", String(40), nullable=False),
+    Column("updated_at", String(40)),
+    Column("is_active", Integer, nullable=False, server_default="1"),
+    Column("created_by", Text),
+)
+
+domain_override_events = Table(
+    "domain_override_events",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("rule_id", String(64)),
+    Column("action", String(32), nullable=False),
+    Column("domain_pattern", Text, nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("reason", Text),
+    Column("created_at", String(40), nullable=False),
+    Column("created_by", Text),
+)
+
+# --- our tables ---------------------------------------------------------------------------
+
+nli_reviews = _ours(
+    "nli_reviews",
+    Column("id", String(64), primary_key=True),
+    Column("edge_id", String(64), index=True),
+    Column("correction_id", String(64), index=True, doc="the nli_corrections row of this review"),
+    Column("pair_key", String(32), nullable=False, index=True),
+    Column("premise", Text, nullable=False),
+    Column("hypothesis", Text, nullable=False),
+    Column("predicted_label", String(32), nullable=False),
+    Column("predicted_confidence", Float),
+    Column("predicted_by", Text, doc="the model version that judged, where known"),
+    Column("correct_label", String(32), nullable=False),
+    Column("anchors_json", Text, nullable=False, server_default="[]"),
+    Column("reviewer", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("sampling", String(16), nullable=False, server_default="unknown"),
+    Column("source_url", Text, nullable=False, server_default=""),
+    Column("reviewed_at", String(40), nullable=False),
+    Column("trained_version", String(64), doc="the last adapter version trained on this row"),
+    CheckConstraint(f"predicted_label IN {_LABEL_CHECK}", name="ck_reviews_predicted"),
+    CheckConstraint(f"correct_label IN {_LABEL_CHECK}", name="ck_reviews_correct"),
+    CheckConstraint("sampling IN ('random', 'queue', 'unknown')", name="ck_reviews_sampling"),
+)
+
+nli_versions = _ours(
+    "nli_versions",
+    Column("name", String(64), primary_key=True),
+    Column("base_model", Text, nullable=False, index=True),
+    Column("base_fingerprint", String(64), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", String(64), nullable=False, doc="SHA-256 over the files' digests"),
+    Column("status", String(16), nullable=False),
+    Column("run_id", ForeignKey("nli_training_runs.id")),
+    Column("parent", String(64), doc="the version that was active when this one was trained"),
+    Column("samples_used", Integer, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    CheckConstraint(
+        "status IN ('passed', 'rejected', 'unproven', 'removed')", name="ck_versions_status"
+    ),
+)
+
+nli_training_runs = _ours(
+    "nli_training_runs",
+    Column("id", String(64), primary_key=True),
+    Column("base_model", Text, nullable=False),
+    Column("started_at", String(40), nullable=False),
+    Column("finished_at", String(40)),
+    Column("status", String(16), nullable=False),
+    Column("forced_reason", Text, doc="why training ran although it was not due"),
+    Column("dataset_hash", String(64)),
+    Column("samples", Integer),
+    Column("recipe_json", Text),
+    Column("message", Text),
+    CheckConstraint("status IN ('running', 'done', 'failed')", name="ck_runs_status"),
+)
+
+nli_evaluations = _ours(
+    "nli_evaluations",
+    Column("id", String(64), primary_key=True),
+    Column("version", ForeignKey("nli_versions.name"), nullable=False, index=True),
+    Column("verdict", String(16), nullable=False),
+    Column("metrics_json", Text, nullable=False),
+    Column("report_path", Text),
+    Column("evaluated_at", String(40), nullable=False),
+)
+
+nli_aliases = _ours(
+    "nli_aliases",
+    Column("base_model", Text, nullable=False),
+    Column("alias", String(16), nullable=False),
+    Column("version", ForeignKey("nli_versions.name"), nullable=False),
+    UniqueConstraint("base_model", "alias", name="uq_aliases"),
+    CheckConstraint("alias IN ('active', 'previous')", name="ck_aliases_alias"),
+)
+
+nli_version_events = _ours(
+    "nli_version_events",
+    Column("id", Integer, primary_key=True),
+    Column("at", String(40), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("from_version", String(64)),
+    Column("to_version", String(64)),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+"""Served-version history: append-only; activate, rollback, deactivate, remove."""
