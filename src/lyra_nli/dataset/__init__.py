@@ -1,0 +1,1 @@
+"""Dataset: rows from people -> clean, grouped, split, hashed examples."""

@@ -1,0 +1,91 @@
+"""Cleaning: one pair, one label; everything that is set aside is counted."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lyra_nli.records import Review, normalise
+
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One pair that people labelled differently; the newest label is the one kept."""
+
+    kept: Review
+    overruled: tuple[Review, ...]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Reviews with one label a pair, and what was found on the way.
+
+    Attributes:
+        reviews: newest review of every pair, oldest first.
+        duplicates: further reviews of a pair with the same label.
+        near_duplicates: pairs that differ from another one in punctuation alone. They are
+            kept, and `anchors` ties them to one side of the split.
+        empty: ids of reviews with an empty text; they are left out.
+    """
+
+    reviews: tuple[Review, ...]
+    duplicates: int
+    conflicts: tuple[Conflict, ...]
+    near_duplicates: int
+    empty: tuple[str, ...]
+
+
+def clean(reviews: Sequence[Review]) -> Cleaned:
+    """Keep the newest review of every pair (ties: the last one read)."""
+    empty = tuple(r.id for r in reviews if _is_empty(r))
+    by_pair: dict[str, list[Review]] = defaultdict(list)
+    for review in reviews:
+        if not _is_empty(review):
+            by_pair[review.pair.key].append(review)
+    kept, conflicts, duplicates = [], [], 0
+    for same in by_pair.values():
+        same.sort(key=lambda review: review.reviewed_at)
+        newest, earlier = same[-1], same[:-1]
+        overruled = tuple(review for review in earlier if review.label != newest.label)
+        duplicates += len(earlier) - len(overruled)
+        if overruled:
+            conflicts.append(Conflict(newest, overruled))
+        kept.append(newest)
+    kept.sort(key=lambda review: (review.reviewed_at, review.id))
+    return Cleaned(
+        reviews=tuple(kept),
+        duplicates=duplicates,
+        conflicts=tuple(conflicts),
+        near_duplicates=len(kept) - len({_skeleton(review) for review in kept}),
+        empty=empty,
+    )
+
+
+def text_anchors(review: Review) -> frozenset[str]:
+    """Anchors of the texts themselves: the same premise or claim is never on both sides.
+
+    Texts are compared without case, white space and punctuation, so that near-duplicates
+    stay together too.
+    """
+    pair = review.pair
+    return frozenset(
+        f"{kind}:{_squash(text)}"
+        for kind, text in (("premise", pair.premise), ("hypothesis", pair.hypothesis))
+    )
+
+
+def _squash(text: str) -> str:
+    # A text of punctuation alone squashes to nothing: it must stay itself.
+    return _NOT_WORD.sub(" ", normalise(text)).strip() or normalise(text)
+
+
+def _skeleton(review: Review) -> tuple[str, str]:
+    return _squash(review.pair.premise), _squash(review.pair.hypothesis)
+
+
+def _is_empty(review: Review) -> bool:
+    return not (review.pair.premise.strip() and review.pair.hypothesis.strip())
