@@ -1,0 +1,1 @@
+"""Models: immutable bases, pair encoding, LoRA placement and merging, judging."""

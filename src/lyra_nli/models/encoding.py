@@ -1,0 +1,131 @@
+"""Pair encoding: texts -> token ids, with the hypothesis whole and no injected tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lyra_nli.errors import InputError
+from lyra_nli.models.base import Base
+from lyra_nli.records import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """One pair as token ids; ``truncated`` tells that the premise was cut to fit."""
+
+    input_ids: tuple[int, ...]
+    token_type_ids: tuple[int, ...]
+    truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def encode(base: Base, pairs: Sequence[Pair]) -> list[EncodedPair]:
+    """Encode pairs as the base model was trained to read them.
+
+    The premise is cut where a pair is longer than ``base.max_length``; the hypothesis never
+    is. Text that spells a special token (``[SEP]``, ``</s>``) is read as an unknown word.
+
+    Raises:
+        InputError: listing every pair whose text is empty, is not valid Unicode, or whose
+            hypothesis alone leaves no room for a premise.
+    """
+    problems = [p for index, pair in enumerate(pairs) for p in _text_problems(index, pair)]
+    if problems:
+        raise InputError(f"{len(problems)} text(s) can't be judged", problems=problems)
+    if not pairs:
+        return []
+    texts = ([pair.premise for pair in pairs], [pair.hypothesis for pair in pairs])
+    whole = _tokenize(base, *texts, truncation=False)
+    long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > base.max_length]
+    _refuse_long_hypotheses(base, pairs, long)
+    cut = (
+        _tokenize(base, *([column[i] for i in long] for column in texts), truncation="only_first")
+        if long
+        else {}
+    )
+    rows = {index: (cut, row) for row, index in enumerate(long)}
+    return [
+        _row(base, *rows.get(index, (whole, index)), truncated=index in rows)
+        for index in range(len(pairs))
+    ]
+
+
+def collate(base: Base, rows: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:
+    """Pad rows to the longest: int64 tensors of shape [rows, length] a model takes."""
+    length = max(len(row) for row in rows)
+    pad = base.tokenizer.pad_token_id
+    batch = {
+        "input_ids": torch.tensor([[*r.input_ids, *[pad] * (length - len(r))] for r in rows]),
+        "attention_mask": torch.tensor([[1] * len(r) + [0] * (length - len(r)) for r in rows]),
+    }
+    if "token_type_ids" in base.tokenizer.model_input_names:
+        batch["token_type_ids"] = torch.tensor(
+            [[*r.token_type_ids, *[0] * (length - len(r))] for r in rows]
+        )
+    return batch
+
+
+def by_length(rows: Sequence[EncodedPair], batch_size: int) -> Iterator[list[int]]:
+    """Positions of rows in batches of similar length, longest first: little padding."""
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _text_problems(index: int, pair: Pair) -> Iterator[str]:
+    for name, text in (("premise", pair.premise), ("hypothesis", pair.hypothesis)):
+        if not text.strip():
+            yield f"pair {index}: the {name} is empty"
+        elif any("\ud800" <= char <= "\udfff" for char in text):
+            yield f"pair {index}: the {name} holds half a surrogate pair (not valid Unicode)"
+
+
+def _tokenize(
+    base: Base, premises: Sequence[str], hypotheses: Sequence[str], *, truncation: bool | str
+) -> Mapping[str, Any]:
+    encoded: Mapping[str, Any] = base.tokenizer(
+        list(premises),
+        list(hypotheses),
+        truncation=truncation,
+        max_length=base.max_length if truncation else None,
+        return_special_tokens_mask=True,
+        return_token_type_ids=True,
+        verbose=False,
+    )
+    return encoded
+
+
+def _refuse_long_hypotheses(base: Base, pairs: Sequence[Pair], suspects: Sequence[int]) -> None:
+    # One token at least must be left of the premise, or the pair says nothing.
+    room = base.max_length - base.tokenizer.num_special_tokens_to_add(pair=True) - 1
+    problems = []
+    for index in suspects:
+        ids = base.tokenizer(pairs[index].hypothesis, add_special_tokens=False, verbose=False)
+        if len(ids["input_ids"]) > room:
+            count = len(ids["input_ids"])
+            problems.append(f"pair {index}: the hypothesis has {count} tokens, at most {room} fit")
+    if problems:
+        raise InputError(
+            "hypotheses are never cut, and these are too long for the model",
+            problems=problems,
+            hint="Split the claim into shorter ones.",
+        )
+
+
+def _row(base: Base, encoded: Mapping[str, Any], row: int, *, truncated: bool) -> EncodedPair:
+    ids, mask = encoded["input_ids"][row], encoded["special_tokens_mask"][row]
+    special, unknown = set(base.tokenizer.all_special_ids), base.tokenizer.unk_token_id
+    return EncodedPair(
+        input_ids=tuple(
+            unknown if token in special and not placed else token
+            for token, placed in zip(ids, mask, strict=True)
+        ),
+        token_type_ids=tuple(encoded["token_type_ids"][row]),
+        truncated=truncated,
+    )
