@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the gate's verdict, and its report."""
