@@ -1,0 +1,327 @@
+"""The registry: which versions exist, which one serves each base, and who decided so.
+
+Per base model there are two aliases. ``active`` is what the server runs; without it the base
+itself serves. ``previous`` is what served before; without it that was the base. Each change is
+one transaction with a row in the audit log, so the log of a base is a chain: every change
+starts from where the one before it led.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias, Unpack
+
+from sqlalchemy import ColumnElement, Connection, Engine, select, text, update
+
+from lyra_nli.errors import (
+    AdapterError,
+    AdapterExistsError,
+    AdapterInvalidError,
+    AdapterNotFoundError,
+    LyraNliError,
+)
+from lyra_nli.registry import artifact, rows
+from lyra_nli.registry.export import export_version
+from lyra_nli.registry.lyra_table import row_ids
+from lyra_nli.registry.manifest import Manifest, read_manifest
+from lyra_nli.registry.rows import Action, Alias, Event, Outcome, Version
+from lyra_nli.storage.engine import now, read, write
+from lyra_nli.storage.tables import nli_aliases, nli_versions
+
+__all__ = ["Event", "Outcome", "Registry", "Version"]
+
+Versions: TypeAlias = list[Version]  # inside Registry, `list` is the method
+Events: TypeAlias = list[Event]
+
+_ATTEMPTS = 100  # each one lost to another process that published meanwhile
+
+
+class Registry:
+    """The versions of one database and one folder.
+
+    Any number of threads and processes may use it at once. On a database that was never
+    upgraded, reading finds no versions.
+    """
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        self.engine = engine
+        self.directory = directory
+
+    # --- new versions ---------------------------------------------------------------------
+
+    def new_name(self) -> str:
+        """Find the next free ``lora-lyra-vN``; the names of removed versions stay taken."""
+        with read(self.engine) as connection:
+            taken = {version.name for version in self._load(connection)}
+            taken.update(row_ids(connection), (path.name for path in self.directory.glob("*")))
+        return f"lora-lyra-v{max(map(rows.version_number, taken), default=0) + 1}"
+
+    def publish(self, manifest: Manifest, staging: Path, **outcome: Unpack[Outcome]) -> Version:
+        """Seal the staged files under the next free name, and register the version.
+
+        Of several processes that do so at once, each gets a name of its own. After an error
+        the files are back in `staging` and nothing is registered; a process killed between the
+        two steps leaves a whole folder that nobody uses, and whose name stays taken.
+        """
+        for _ in range(_ATTEMPTS):
+            sealed = artifact.seal(staging, replace(manifest, name=self.new_name()))
+            try:
+                path = artifact.publish(staging, self.directory, sealed.name)
+            except AdapterExistsError:
+                continue  # another process was faster; ask for the name after its
+            try:
+                return self.register(sealed, path, **outcome)
+            except LyraNliError as error:
+                path.rename(staging)
+                if not isinstance(error, AdapterExistsError):
+                    raise
+        raise AdapterExistsError(f"no free name for a version was found in {self.directory}")
+
+    def register(self, manifest: Manifest, path: Path, **outcome: Unpack[Outcome]) -> Version:
+        """Enter a published folder into the database, with its evaluation.
+
+        Raises:
+            AdapterExistsError: when a version of that name is registered.
+            AdapterInvalidError: when the folder does not verify.
+        """
+        if path.resolve() != (self.directory / manifest.name).resolve():
+            raise AdapterError(f"{path} is not the folder of {manifest.name} in {self.directory}")
+        if artifact.verify(path).digest != manifest.digest:
+            raise AdapterInvalidError(f"{path} does not hold the files that were sealed")
+        with self._exclusive() as connection:
+            if self._load(connection, nli_versions.c.name == manifest.name):
+                raise AdapterExistsError(f"{manifest.name} is registered already")
+            rows.insert_version(connection, manifest, path, outcome)
+            return self._get(connection, manifest.name)
+
+    # --- reading --------------------------------------------------------------------------
+
+    def list(self, base_model: str | None = None, include_removed: bool = False) -> Versions:
+        """List the versions in the order of their numbers."""
+        conditions: list[ColumnElement[bool]] = []
+        if base_model is not None:
+            conditions.append(nli_versions.c.base_model == base_model)
+        if not include_removed:
+            conditions.append(nli_versions.c.status != "removed")
+        with read(self.engine) as connection:
+            return self._load(connection, *conditions)
+
+    def get(self, name: str) -> Version:
+        """Find a version by ``lora-lyra-v3`` or ``v3``; a removed one still has its row.
+
+        Raises:
+            AdapterNotFoundError: listing what exists.
+        """
+        with read(self.engine) as connection:
+            return self._get(connection, name)
+
+    def active(self, base_model: str) -> Version | None:
+        """Say which version serves this base; None: the base itself."""
+        return self._aliased(base_model, "active")
+
+    def previous(self, base_model: str) -> Version | None:
+        """Say which version served before the present one; None: the base itself."""
+        return self._aliased(base_model, "previous")
+
+    def resolve(self, reference: str, base_model: str) -> Version | None:
+        """Find what ``active``, ``previous``, ``base`` or a name stands for; None: the base.
+
+        Raises:
+            AdapterNotFoundError: no such version, or it was removed.
+            AdapterInvalidError: a version of another base.
+        """
+        match reference:
+            case "base":
+                return None
+            case "active" | "previous":
+                return self._aliased(base_model, reference)
+        version = self.get(reference)
+        if version.status == "removed":
+            raise AdapterNotFoundError(f"{version.name} was removed")
+        if version.base_model != base_model:
+            raise AdapterInvalidError(
+                f"{version.name} was trained for {version.base_model}, this is {base_model}"
+            )
+        return version
+
+    def events(self, base_model: str | None = None, limit: int | None = None) -> Events:
+        """Read the audit log, oldest first; `limit` keeps the newest."""
+        with read(self.engine) as connection:
+            return rows.load_events(connection, base_model, limit)
+
+    def manifest_of(self, version: Version) -> Manifest:
+        """Read what the version was made from; says nothing about its other files."""
+        return read_manifest(version.path)
+
+    def verify(self, name: str) -> Manifest:
+        """Check all files of a version against its manifest, and that against the database.
+
+        Raises:
+            AdapterInvalidError: with every problem at once.
+        """
+        return _verify(self.get(name))
+
+    # --- what serves ----------------------------------------------------------------------
+
+    def activate(self, name: str, *, who: str, reason: str = "") -> Event:
+        """Let a version serve its base.
+
+        Raises:
+            AdapterError: it is active already, was removed, or did not pass the gate and no
+                reason is given.
+            AdapterInvalidError: its files do not verify.
+        """
+        with self._exclusive() as connection:
+            version = self._get(connection, name)
+            if "active" in version.aliases:
+                raise AdapterError(f"{version.name} is already active")
+            if version.status in ("rejected", "unproven") and not reason.strip():
+                raise AdapterError(
+                    f"the gate has not passed {version.name}: it is {version.status}",
+                    hint="To activate it nevertheless, give a reason; the history keeps it.",
+                )
+            return self._serve(connection, "activate", version.base_model, version, who, reason)
+
+    def rollback(self, base_model: str, *, who: str, reason: str = "") -> Event:
+        """Go back to what served before: a version, or the base. Twice is back again.
+
+        Raises:
+            AdapterError: nothing served before.
+            AdapterInvalidError: the files of the previous version do not verify.
+        """
+        with self._exclusive() as connection:
+            aliases = rows.load_aliases(connection, base_model)
+            if not aliases:
+                raise AdapterError(f"no version was ever active for {base_model}")
+            previous = aliases.get("previous")
+            target = self._get(connection, previous) if previous else None
+            return self._serve(connection, "rollback", base_model, target, who, reason)
+
+    def deactivate(self, base_model: str, *, who: str, reason: str = "") -> Event:
+        """Let the base itself serve.
+
+        Raises:
+            AdapterError: it does so already.
+        """
+        with self._exclusive() as connection:
+            if "active" not in rows.load_aliases(connection, base_model):
+                raise AdapterError(f"no version is active for {base_model}: the base serves")
+            return self._serve(connection, "deactivate", base_model, None, who, reason)
+
+    # --- out of the registry --------------------------------------------------------------
+
+    def remove(self, name: str, *, who: str, reason: str = "") -> Event:
+        """Delete a version's folder; its row, its history and its name stay.
+
+        Raises:
+            AdapterError: it is active or previous, or was removed before.
+        """
+        with self._exclusive() as connection:
+            version = self._get(connection, name)
+            if version.aliases:
+                raise AdapterError(
+                    f"{version.name} is {' and '.join(version.aliases)}: it can't be removed",
+                    hint="Activate another version first.",
+                )
+            if version.status == "removed" and not version.path.exists():
+                raise AdapterError(f"{version.name} was removed before")
+            row = nli_versions.c.name == version.name
+            connection.execute(update(nli_versions).where(row).values(status="removed"))
+            event = Event(now(), who, "remove", version.base_model, version.name, None, reason)
+            rows.insert_event(connection, event)
+        try:  # after the commit: a row without a folder would be a broken version
+            shutil.rmtree(version.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise AdapterError(
+                f"{version.name} is out of the registry, but its folder could not be deleted: "
+                f"{error}",
+                hint="Remove it once more when that is repaired.",
+            ) from error
+        return event
+
+    def export(self, name: str, destination: Path) -> Path:
+        """Copy a version to a folder, or to an archive where `destination` ends with ``.zip``.
+
+        Raises:
+            AdapterExistsError: something is there already; nothing is ever overwritten.
+            AdapterInvalidError: its files do not verify.
+        """
+        version = self.get(name)
+        _verify(version)
+        return export_version(version.path, destination)
+
+    # --- inside ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[Connection]:
+        """Begin a transaction in which nobody else changes versions or aliases."""
+        with write(self.engine) as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
+                connection.execute(text("LOCK TABLE nli_aliases IN EXCLUSIVE MODE"))
+            yield connection
+
+    def _load(self, connection: Connection, *conditions: ColumnElement[bool]) -> Versions:
+        return rows.load_versions(connection, self.directory, *conditions)
+
+    def _get(self, connection: Connection, name: str) -> Version:
+        full = f"lora-lyra-{name}" if re.fullmatch("v[0-9]+", name) else name
+        if found := self._load(connection, nli_versions.c.name == full):
+            return found[0]
+        known = [version.name for version in self._load(connection, _EXISTS)]
+        raise AdapterNotFoundError(
+            f"there is no adapter version {name!r}",
+            hint=f"There are: {', '.join(known)}" if known else "None was trained yet.",
+        )
+
+    def _aliased(self, base_model: str, alias: Alias) -> Version | None:
+        at = nli_aliases.c
+        version = select(at.version).where(at.base_model == base_model, at.alias == alias)
+        with read(self.engine) as connection:
+            found = self._load(connection, nli_versions.c.name.in_(version))
+        return found[0] if found else None
+
+    def _serve(
+        self,
+        connection: Connection,
+        action: Action,
+        base_model: str,
+        target: Version | None,
+        who: str,
+        reason: str,
+    ) -> Event:
+        """Make `target` active and what was active previous; None is the base."""
+        if target is not None:
+            _verify(target)
+        before = rows.load_aliases(connection, base_model).get("active")
+        after = target.name if target else None
+        rows.replace_aliases(connection, base_model, {"active": after, "previous": before})
+        event = Event(now(), who, action, base_model, before, after, reason)
+        return rows.insert_event(connection, event)
+
+
+_EXISTS = nli_versions.c.status != "removed"
+
+
+def _verify(version: Version) -> Manifest:
+    if version.status == "removed":
+        raise AdapterError(f"{version.name} was removed: its files are gone")
+    manifest = artifact.verify(version.path)
+    problems = [
+        f"{field}: the manifest has {getattr(manifest, field)!r}, the database {expected!r}"
+        for field in ("name", "base_model", "base_fingerprint", "digest")
+        if (expected := getattr(version, field)) != getattr(manifest, field)
+    ]
+    if problems:
+        raise AdapterInvalidError(
+            f"{version.path} does not hold what was registered as {version.name}",
+            problems=problems,
+            hint="Restore the folder from an export, or train again.",
+        )
+    return manifest
