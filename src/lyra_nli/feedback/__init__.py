@@ -1,0 +1,1 @@
+"""Where reviews come from: corrections of edges, and files of reviewed pairs."""
