@@ -1,0 +1,290 @@
+"""The whole loop: reviews -> dataset -> training -> evaluation -> registry -> active version.
+
+`train` reads as that sentence; every other function here is one of its words.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from lyra_nli import provenance
+from lyra_nli.dataset.build import Dataset, rebuild
+from lyra_nli.errors import AdapterError, DatasetError, LyraNliError, TrainingError
+from lyra_nli.evaluation.gate import Answers, Verdict, judge_candidate
+from lyra_nli.evaluation.report import markdown
+from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.judge import Judge, softmax
+from lyra_nli.models.lora import adapted_model, attach, save_adapter
+from lyra_nli.registry.artifact import Manifest, staged
+from lyra_nli.registry.rows import Version
+from lyra_nli.settings import Settings, TrainingSettings
+from lyra_nli.storage.engine import now, write
+from lyra_nli.storage.reviews import mark_trained
+from lyra_nli.storage.runs import finish_run, start_run
+from lyra_nli.training.fit import Fitted, fit
+from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.precision import compute_dtype
+from lyra_nli.workspace import Workspace
+
+_STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
+    "pass": "passed",
+    "fail": "rejected",
+    "insufficient": "unproven",
+}
+
+
+@dataclass
+class Outcome:
+    """What one turn of the loop gave; `seconds` by step."""
+
+    version: Version
+    verdict: Verdict
+    fitted: Fitted
+    dataset: Dataset
+    activated: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    workspace: Workspace,
+    base_name: str,
+    *,
+    who: str,
+    forced_reason: str = "",
+    promote_reason: str = "",
+    activate: bool = True,
+    console: Console | None = None,
+) -> Outcome:
+    """Learn from everything people said, and prove it.
+
+    Args:
+        base_name: the base model to train for.
+        forced_reason: why training runs although it is not due; recorded.
+        promote_reason: activate the candidate even if the gate does not pass it; recorded.
+        activate: let a version that passes the gate serve at once.
+
+    Raises:
+        DatasetError: too few corrections, or no honest split.
+        ModelError: the base can't be loaded.
+        TrainingError: the run could not finish. Nothing is left behind in any case.
+    """
+    clock = _Clock()
+    recipe, registry = workspace.settings.training, workspace.registry
+    with _run(workspace, base_name, forced_reason) as run_id:
+        with clock.step("dataset"):
+            reviews = workspace.enough_reviews()
+            dataset = workspace.dataset(base_name, reviews)
+        with clock.step("base model"):
+            base = load_base_for(workspace.settings, base_name)
+        with (
+            staged(registry.directory) as staging,
+            TrainingLog(registry.directory / "runs" / run_id, console) as log,
+        ):
+            with clock.step("training"):
+                fitted = train_adapter(base, dataset, recipe, log)
+                save_adapter(fitted.model, staging)
+            with clock.step("gate"):
+                verdict = evaluate(workspace, base, staging, dataset)
+            manifest = describe(workspace, base, dataset, fitted, verdict)
+            report = markdown(verdict, f"candidate of run {run_id}", lineage(manifest, dataset))
+            (staging / "report.md").write_text(report, "utf-8")
+            version = registry.publish(
+                manifest,
+                staging,
+                status=_STATUS[verdict.outcome],
+                run_id=run_id,
+                parent=verdict.active,
+                samples_used=len(dataset.train) + len(dataset.dev),
+                metrics=manifest.metrics,
+                verdict=verdict.outcome,
+                report_path="report.md",
+            )
+        with write(workspace.engine) as connection:
+            ids = [review.id for review in reviews]
+            mark_trained(
+                connection, workspace.generation, ids, version.name, version.lyra_adapter_id
+            )
+            finish_run(
+                connection,
+                run_id,
+                status="done",
+                message=verdict.sentence,
+                dataset_hash=dataset.content_hash,
+                samples=len(ids),
+            )
+    outcome = Outcome(version, verdict, fitted, dataset, seconds=clock.seconds)
+    promoted = verdict.outcome == "pass" and activate and workspace.settings.gate.auto_activate
+    if promoted or promote_reason:
+        with clock.step("activation"):
+            reason = promote_reason or f"gate: {verdict.sentence}"
+            registry.activate(version.name, who=who, reason=reason)
+        outcome.activated = True
+    return outcome
+
+
+def load_base_for(settings: Settings, name: str) -> Base:
+    """A base model at the revision that the settings pin for it."""
+    revisions = {
+        settings.nli.slow_model: settings.nli.slow_revision,
+        settings.nli.fast_model: settings.nli.fast_revision,
+    }
+    return load_base(name, revision=revisions.get(name), max_length=settings.nli.max_length)
+
+
+def train_adapter(
+    base: Base, dataset: Dataset, recipe: TrainingSettings, log: TrainingLog
+) -> Fitted:
+    """Fit fresh adapters on the dataset's train rows, stopping early on its dev rows."""
+    dtype = compute_dtype(recipe.precision)
+    return fit(base, lambda: attach(base, recipe, dtype), dataset.train, dataset.dev, recipe, log)
+
+
+def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Dataset) -> Verdict:
+    """Judge the saved candidate as it would serve: base, active and candidate, same rows."""
+    size = workspace.settings.nli.batch_size
+    active = workspace.registry.active(base.name)
+    models = {"base": base.model, "candidate": adapted_model(base, adapter_dir)}
+    if active:
+        models["active"] = adapted_model(base, active.path)
+    answers = {}
+    for name, model in models.items():
+        judge = Judge(base, model, adapter=name, batch_size=size)
+        holdout, general = (
+            softmax(judge.logits([example.pair for example in side]))
+            for side in (dataset.holdout, dataset.general)
+        )
+        answers[name] = Answers(holdout, general)
+    return judge_candidate(
+        dataset.holdout,
+        dataset.general,
+        answers,
+        workspace.settings.gate,
+        active.name if active else None,
+    )
+
+
+def describe(
+    workspace: Workspace, base: Base, dataset: Dataset, fitted: Fitted, verdict: Verdict
+) -> Manifest:
+    """Everything needed to make the version again."""
+    recipe = workspace.settings.training.model_dump(mode="json")
+    holdout = verdict.populations[0].scores
+    return Manifest(
+        base_model=base.name,
+        base_revision=base.revision,
+        base_fingerprint=base.fingerprint,
+        dataset_hash=dataset.content_hash,
+        split_hash=dataset.split_hash,
+        row_ids=dataset.row_ids(),
+        recipe=recipe,
+        dataset_settings=workspace.settings.dataset.model_dump(mode="json"),
+        library_versions=provenance.library_versions(),
+        git_commit=provenance.git_commit(),
+        seed=workspace.settings.training.seed,
+        threads=fitted.threads,
+        created_at=now(),
+        metrics={
+            "verdict": verdict.to_dict(),
+            "accuracy_before": holdout["base"].accuracy.value,
+            "accuracy_after": holdout["candidate"].accuracy.value,
+            "brier_before": holdout["base"].brier,
+            "brier_after": holdout["candidate"].brier,
+            "training": fitted.figures(),
+        },
+    )
+
+
+def lineage(manifest: Manifest, dataset: Dataset) -> dict[str, object]:
+    """What a reader of the report wants to know about the candidate's origin."""
+    training = manifest.metrics["training"]
+    return {
+        "base model": f"{manifest.base_model} ({manifest.base_fingerprint[:12]})",
+        "learned from": ", ".join(
+            f"{count} {source}"
+            for source, count in sorted(dataset.count("train", "source").items())
+        ),
+        "early stopping": f"{len(dataset.dev)} dev rows, best epoch {training['best_epoch']}",
+        "set aside": f"{len(dataset.aside)} rows that straddle a cut group",
+        "dataset": manifest.dataset_hash[:12],
+        "trained parameters": f"{training['trainable']:,} of {training['total']:,} "
+        f"({training['trainable'] / training['total']:.2%})",
+        "time": f"{training['seconds']:.0f} s, {training['peak_memory'] / 2**20:.0f} MB at most",
+        "git commit": manifest.git_commit or "unknown",
+    }
+
+
+def reproduce(workspace: Workspace, name: str, console: Console | None = None) -> Version:
+    """Train a version again from its manifest, and compare the bytes.
+
+    Raises:
+        DatasetError: rows of that run are gone or changed.
+        AdapterError: the base has changed, or the new adapter differs.
+    """
+    version = workspace.registry.get(name)
+    manifest = workspace.registry.verify(version.name)
+    base = load_base_for(workspace.settings, manifest.base_model)
+    if base.fingerprint != manifest.base_fingerprint:
+        raise AdapterError(f"{version.name} was trained on other weights of {base.name}")
+    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids)
+    if dataset.content_hash != manifest.dataset_hash:
+        raise DatasetError(f"the rows that {version.name} learned from have changed since")
+    recipe = TrainingSettings.model_validate({**manifest.recipe, "threads": manifest.threads})
+    with (
+        staged(workspace.registry.directory) as staging,
+        TrainingLog(staging / "log", console) as log,
+    ):
+        save_adapter(train_adapter(base, dataset, recipe, log).model, staging)
+        changed = [
+            file
+            for file in ("adapter_model.safetensors", "adapter_config.json")
+            if provenance.file_digest(staging / file) != manifest.files[file]
+        ]
+    if changed:
+        raise AdapterError(
+            f"training {version.name} again gave other bytes",
+            problems=changed,
+            hint="The same machine, library versions and thread count are needed; the manifest "
+            "names them.",
+        )
+    return version
+
+
+@contextmanager
+def _run(workspace: Workspace, base_name: str, forced_reason: str) -> Iterator[str]:
+    """A row in the history of runs, which says how the run ended, whatever ended it."""
+    recipe = json.loads(workspace.settings.training.model_dump_json())
+    with write(workspace.engine) as connection:
+        run_id = start_run(connection, base_name, forced_reason, recipe)
+    try:
+        yield run_id
+    except BaseException as error:  # an interrupt too must not leave a run that never ends
+        with write(workspace.engine) as connection:
+            message = str(error) if isinstance(error, LyraNliError) else type(error).__name__
+            finish_run(connection, run_id, status="failed", message=message)
+        if isinstance(error, (OSError, RuntimeError)):
+            raise TrainingError(f"training stopped: {error}") from error
+        raise
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self, tick: Callable[[], float] = time.monotonic) -> None:
+        self.seconds: dict[str, float] = {}
+        self._tick = tick
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = self._tick()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self._tick() - started

@@ -1,0 +1,1 @@
+"""Training: when it is due, the recipe, and the loop that fits a LoRA adapter."""

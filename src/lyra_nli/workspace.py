@@ -1,0 +1,82 @@
+"""The workspace: settings, a database and the folder of its versions, opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from lyra_nli.dataset.build import Dataset, build
+from lyra_nli.dataset.replay import load_replay
+from lyra_nli.dataset.split import Side
+from lyra_nli.errors import DatasetError
+from lyra_nli.records import Example, Review
+from lyra_nli.registry.versions import Registry
+from lyra_nli.settings import Settings
+from lyra_nli.storage.engine import open_database, read
+from lyra_nli.storage.generation import Generation, inspect_database
+from lyra_nli.storage.reviews import ReviewSet, read_reviews
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a loop turns. Knows no models: it opens in milliseconds."""
+
+    settings: Settings
+    engine: Engine
+    generation: Generation
+    registry: Registry
+
+    @classmethod
+    def open(cls, settings: Settings, *, read_only: bool = False) -> Workspace:
+        """Open the database of the settings and look at it once.
+
+        Raises:
+            StorageError: when it is missing, or not a database we can work with.
+        """
+        engine = open_database(
+            settings.storage.database_path,
+            read_only=read_only,
+            busy_timeout=settings.storage.busy_timeout_seconds,
+        )
+        registry = Registry(engine, Path(settings.nli.adapters_dir))
+        return cls(settings, engine, inspect_database(engine), registry)
+
+    def reviews(self) -> ReviewSet:
+        """Everything that people said about the model's judgements."""
+        with read(self.engine) as connection:
+            return read_reviews(connection, self.generation)
+
+    def enough_reviews(self) -> tuple[Review, ...]:
+        """All reviews, if they hold corrections enough to learn from.
+
+        Raises:
+            DatasetError: fewer corrections than `dataset.min_samples`.
+        """
+        reviews = tuple(self.reviews().reviews)
+        corrections = sum(review.corrected for review in reviews)
+        wanted = self.settings.dataset.min_samples
+        if corrections < wanted:
+            raise DatasetError(
+                f"not enough corrections: {corrections} so far, at least {wanted} are needed",
+                hint="Review more edges; dataset.min_samples in the settings is the threshold.",
+            )
+        return reviews
+
+    def dataset(self, base_model: str, reviews: Sequence[Review]) -> Dataset:
+        """Clean, split and mix; what the active version learned from is never its hold-out."""
+        active = self.registry.active(base_model)
+        seen: dict[str, Side] = {}
+        if active:
+            row_ids = self.registry.manifest_of(active).row_ids
+            side: Side
+            for side in ("train", "dev", "holdout"):
+                seen |= dict.fromkeys(row_ids.get(side, ()), side)
+        return build(reviews, self.replay(), self.settings.dataset, seen)
+
+    def replay(self) -> list[Example]:
+        """The replay set: the shipped one, or the user's own file."""
+        file = self.settings.dataset.replay_file
+        return load_replay(Path(file) if file else None)
