@@ -1,0 +1,173 @@
+"""The base models in memory and which version of each is current: load, follow, activate.
+
+All of this blocks, and nothing here is safe to run twice at a time: ``NLIService`` gives it a
+thread of its own. Only ``Slot`` is shared with the threads that answer requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
+from lyra_nli.ml_server.follow import Follower
+from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.models.base import load_base
+from lyra_nli.registry.versions import Registry, Version
+from lyra_nli.settings import Settings
+
+LOAD_REASON: Final = "POST /nli/adapter/load"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a load or unload did: the path that is served now, and a sentence."""
+
+    adapter_path: str | None
+    message: str
+
+
+class Bases:
+    """The fast and the slow base, each a slot; the slow one comes at its first use.
+
+    Args:
+        source: the registry.
+    """
+
+    def __init__(self, settings: Settings, source: RegistrySource) -> None:
+        self._nli = settings.nli
+        self._source = source
+        self._follower = Follower(source)
+        self._slots: dict[str, Slot] = {}
+
+    def get(self, name: str) -> Slot | None:
+        """Give the slot of a base if it is in memory."""
+        return self._slots.get(name)
+
+    def loaded(self, name: str) -> Slot:
+        """Give a base's slot, loaded if need be, with its active version already current.
+
+        Raises:
+            ModelError: it can't be loaded.
+            AdapterInvalidError: it is not one of the two bases of this server.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            if name not in self._revisions:
+                raise AdapterInvalidError(
+                    f"that adapter is made for the base model {name}",
+                    hint=f"This server runs {' and '.join(self._revisions)}.",
+                )
+            revision, window = self._revisions[name], self._nli.max_length
+            base = load_base(name, revision=revision, max_length=window)
+            slot = Slot(base, batch_size=self._nli.batch_size)
+            self._follower.look([*self._slots.values(), slot])
+            # Replaced, not changed: the event loop may be walking over it.
+            self._slots = {**self._slots, name: slot}
+        return slot
+
+    def follow(self) -> None:
+        """Serve what the registry calls active now; ``status`` tells of failures."""
+        self._follower.look(self._slots.values())
+
+    def following_ended(self, error: BaseException) -> None:
+        """Tell in ``status`` that a bug ended the following."""
+        self._follower.end(error)
+
+    def make_resident(self, slot: Slot, version: Version) -> Served:
+        """Build a version that a request names, without making it current.
+
+        Raises:
+            AdapterInvalidError: it can't be served.
+        """
+        served = slot.resident(version) or slot.build(version)
+        slot.keep(served)
+        return served
+
+    def activate(self, adapter: str | None, who: str, reason: str) -> Change:
+        """See ``NLIService.load``."""
+        with self._source.open(read_only=False) as registry:
+            version = self._wanted(registry, adapter or self._nli.adapter_path)
+            slot = self.loaded(version.base_model)
+            served = slot.build(version)
+            active = registry.active(version.base_model)
+            changed = active is None or active.name != version.name
+            if changed:
+                # A version that failed the gate needs a person's reason: ours would not do.
+                default = LOAD_REASON if version.status == "passed" else ""
+                registry.activate(version.name, who=who, reason=reason or default)
+        slot.flip(served)
+        self._follower.forget()
+        message = f"{version.name} is {'now' if changed else 'still'} active, freshly loaded"
+        return Change(str(version.path), message)
+
+    def deactivate(self, who: str, reason: str) -> Change:
+        """See ``NLIService.unload``."""
+        off = {slot.current.name for slot in self._slots.values() if slot.current.version}
+        if off or self._source.exists:
+            with self._source.open(read_only=False) as registry:
+                for name in self._revisions:
+                    active = registry.active(name)
+                    if active is not None:
+                        registry.deactivate(name, who=who, reason=reason)
+                        off.add(active.name)
+        for slot in self._slots.values():
+            slot.flip(slot.pristine)
+        self._follower.forget()
+        names = ", ".join(sorted(off))
+        return Change(None, f"{names} unloaded" if names else "no adapter was loaded")
+
+    def status(self) -> dict[str, Any]:
+        """Tell what is served, on what, since when; and whether the registry is followed."""
+        return {
+            **self._slot_status(self._nli.fast_model),
+            "slow": self._slot_status(self._nli.slow_model),
+            "resident": [
+                {
+                    "version": served.name,
+                    "base_model": slot.base.name,
+                    "loaded_at": served.loaded_at,
+                    "bytes": served.own_bytes,
+                }
+                for slot in self._slots.values()
+                for served in slot.all_resident()
+            ],
+            "database": self._source.shown,
+            "database_found": self._source.exists,
+            "follow_error": self._follower.error,
+        }
+
+    def _slot_status(self, name: str) -> dict[str, Any]:
+        slot = self._slots.get(name)
+        served = slot.current if slot else None
+        version = served.version if served else None
+        return {
+            "adapter_loaded": version is not None,
+            "adapter_path": str(version.path) if version else None,
+            "base_model": name,
+            "base_loaded": slot is not None,
+            "base_fingerprint": slot.base.fingerprint if slot else None,
+            "version": version.name if version else None,
+            "digest": version.digest if version else None,
+            "model_version": served.model_version if served else None,
+            "loaded_at": served.loaded_at if served else None,
+        }
+
+    @property
+    def _revisions(self) -> dict[str, str | None]:
+        """The bases' names and pinned revisions; one entry when both are the same."""
+        nli = self._nli
+        return {nli.slow_model: nli.slow_revision, nli.fast_model: nli.fast_revision}
+
+    def _wanted(self, registry: Registry, adapter: str | None) -> Version:
+        if adapter is not None:
+            return self._source.find(registry, adapter)
+        active = registry.active(self._nli.fast_model)
+        if active is None:
+            names = ", ".join(version.name for version in registry.list()) or "none yet"
+            raise AdapterNotFoundError(
+                "the request names no adapter, nli.adapter_path is not set and none is active",
+                hint=f'Give "adapter_path". Versions: {names}.',
+            )
+        return active

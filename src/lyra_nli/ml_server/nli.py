@@ -1,0 +1,204 @@
+"""NLIService: judges pairs with a base or with an adapter version of it, and changes versions.
+
+Two threads do the work, so that the event loop never waits for a model:
+
+- *inference* runs every forward pass, one request at a time (torch itself uses all cores);
+- *loader* reads models and versions and is the only one that changes what is current, so that
+  two changes never race. Requests go on being answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, ParamSpec, TypeVar
+
+import torch
+
+from lyra_nli.errors import AdapterError, AdapterInvalidError, LyraNliError, ModelError
+from lyra_nli.ml_server.bases import Bases, Change
+from lyra_nli.ml_server.slot import PROBE, Served, Slot
+from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.records import Judgement, Pair
+from lyra_nli.registry.versions import Version
+from lyra_nli.settings import Settings
+
+ACTIVE: Final = "active"
+BASE: Final = "base"
+UNLOAD_REASON: Final = "POST /nli/adapter/unload"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Judgements of one request, all by the same weights.
+
+    Attributes:
+        judgements: in the order of the pairs.
+        model_version: names those weights exactly, see ``Served.model_version``.
+    """
+
+    judgements: list[Judgement]
+    model_version: str
+
+
+class NLIService:
+    """The fast and the slow base model, each with the adapter versions made for it.
+
+    Bases are immutable: adapted weights are built beside them, and unloading points back at
+    the untouched base, whose logits are the same to the bit.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._nli = settings.nli
+        self._source = RegistrySource(settings)
+        self._bases = Bases(settings, self._source)
+        threads = settings.ml_server.threads or torch.get_num_threads()
+        self._inference = ThreadPoolExecutor(
+            1, "nli-inference", initializer=torch.set_num_threads, initargs=(threads,)
+        )
+        self._loader = ThreadPoolExecutor(1, "nli-loader")
+        self.ready = False
+        self.startup_error: str | None = None
+
+    async def start(self) -> None:
+        """Load the fast base and its active version, and judge one pair for real.
+
+        Raises:
+            ModelError: when the base can't be loaded; requests are then answered with that.
+        """
+        try:
+            slot = await _on(self._loader, self._bases.loaded, self._nli.fast_model)
+            await _on(self._inference, _judge, slot.current, [PROBE])
+        except LyraNliError as error:
+            self.startup_error = str(error)
+            raise
+        self.startup_error = None
+        self.ready = True
+
+    async def close(self) -> None:
+        """Finish what runs, drop what waits, and end both threads."""
+        self.ready = False
+        for executor in (self._loader, self._inference):
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+    async def judge(
+        self, pairs: Sequence[Pair], use_slow: bool = False, adapter: str = ACTIVE
+    ) -> Answer:
+        """Judge pairs, in order.
+
+        Args:
+            pairs: what to judge; none gives no judgements.
+            use_slow: ask the slow base, which is loaded at its first use.
+            adapter: ``active``, ``base`` or a version's name; of the chosen base.
+
+        Raises:
+            InputError: listing every pair that can't be judged, by position.
+            ModelError: the model is still loading, or can't be loaded.
+            AdapterNotFoundError: no version of that name; says what exists.
+            AdapterError: a version of the other base, or one that can't be served.
+        """
+        slot = await self._slot(use_slow)
+        served = await self._choose(slot, adapter)
+        judgements = await _on(self._inference, _judge, served, pairs) if pairs else []
+        return Answer(judgements, served.model_version)
+
+    async def load(
+        self, adapter: str | None = None, *, who: str = "http", reason: str = ""
+    ) -> Change:
+        """Make a registered version the active one, here and for all who share the registry.
+
+        Its files are verified and its weights built before anything changes.
+
+        Args:
+            adapter: a version's folder in the registry, or its name. None: the settings'
+                ``nli.adapter_path``, else the version that is active already, read anew.
+            who: who asks, for the registry's history.
+            reason: why; needed for a version that did not pass the gate.
+
+        Raises:
+            AdapterNotFoundError: not registered, or nothing to load; says what exists.
+            AdapterInvalidError: outside the registry's folder, damaged, or of another base.
+            AdapterError: the registry refuses, for instance a rejected version without reason.
+            StorageError: there is no database, or it can't be written.
+        """
+        return await _on(self._loader, self._bases.activate, adapter, who, reason)
+
+    async def unload(self, *, who: str = "http", reason: str = "") -> Change:
+        """Serve the untouched bases again, here and for all who share the registry.
+
+        Raises:
+            StorageError: the registry can't be written.
+        """
+        return await _on(self._loader, self._bases.deactivate, who, reason or UNLOAD_REASON)
+
+    async def follow(self) -> None:
+        """Serve what the registry calls active now; ``status`` tells of failures."""
+        await _on(self._loader, self._bases.follow)
+
+    def following_ended(self, error: BaseException) -> None:
+        """Tell in ``status`` that a bug ended the following; what is served stays."""
+        self._bases.following_ended(error)
+
+    async def versions(self) -> list[Version]:
+        """List the versions in the registry; none when there is no database."""
+        return await asyncio.to_thread(self._source.versions)
+
+    def status(self) -> dict[str, Any]:
+        """Tell what is served, on what, since when; and whether the registry is followed."""
+        return self._bases.status()
+
+    @property
+    def models_loaded(self) -> dict[str, bool]:
+        """Which of the two bases are in memory, under Lyra's names."""
+        return {
+            "nli_fast": self._bases.get(self._nli.fast_model) is not None,
+            "nli_slow": self._bases.get(self._nli.slow_model) is not None,
+        }
+
+    async def _slot(self, use_slow: bool) -> Slot:
+        name = self._nli.slow_model if use_slow else self._nli.fast_model
+        slot = self._bases.get(name)
+        if slot is not None:
+            return slot
+        if use_slow:
+            return await _on(self._loader, self._bases.loaded, name)
+        if self.startup_error:
+            raise ModelError(self.startup_error)
+        raise ModelError(f"the model {name} is still loading", hint="GET /readyz tells when.")
+
+    async def _choose(self, slot: Slot, adapter: str) -> Served:
+        if adapter == ACTIVE:
+            return slot.current
+        if adapter == BASE:
+            return slot.pristine
+        version = await asyncio.to_thread(self._source.named, adapter)
+        if version.base_model != slot.base.name:
+            raise AdapterError(
+                f"{version.name} is a version of {version.base_model}, "
+                f"this request asks {slot.base.name}",
+                hint="Change use_slow, or name a version of the right base (GET /nli/adapters).",
+            )
+        if (resident := slot.resident(version)) is not None:
+            return resident
+        return await _on(self._loader, self._bases.make_resident, slot, version)
+
+
+def _judge(served: Served, pairs: Sequence[Pair]) -> list[Judgement]:
+    """Judge, and refuse to pass on what is not a number."""
+    judgements = served.judge.judge(pairs)
+    if not all(math.isfinite(judgement.confidence) for judgement in judgements):
+        kind = AdapterInvalidError if served.version else ModelError
+        raise kind(f"{served.model_version} answers with NaN instead of probabilities")
+    return judgements
+
+
+async def _on(
+    executor: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    return await asyncio.wrap_future(executor.submit(work, *args, **kwargs))

@@ -1,0 +1,248 @@
+"""What goes over the wire: Lyra's fields under Lyra's names, and a few more."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from lyra_nli.labels import Label
+from lyra_nli.records import MAX_TEXT_CHARS, Pair
+
+_PAIR: dict[str, JsonValue] = {
+    "pair_id": "p1",
+    "premise": "Mortality did not differ between the arms (HR 0.98, 95% CI 0.81-1.19).",
+    "hypothesis": "The drug lowers mortality.",
+}
+_RESULT: dict[str, JsonValue] = {
+    "pair_id": "p1",
+    "label": "refutes",
+    "confidence": 0.94,
+    "raw_label": "contradiction",
+    "probabilities": {"supports": 0.01, "refutes": 0.94, "neutral": 0.05},
+    "truncated": False,
+    "adapter": "lora-lyra-v3",
+    "model_version": "starter@0f3a52c1b7de+lora-lyra-v3@9b1c44d0e2fa",
+}
+
+
+def _example(value: dict[str, JsonValue]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+class NLIPair(BaseModel):
+    """A pair to judge. Lyra's two generations name the hypothesis differently; both work."""
+
+    model_config = _example(_PAIR)
+
+    pair_id: str = Field(min_length=1, max_length=512, description="unique in the request")
+    premise: str = Field(max_length=MAX_TEXT_CHARS)
+    hypothesis: str | None = Field(None, max_length=MAX_TEXT_CHARS)
+    nli_hypothesis: str | None = Field(
+        None, max_length=MAX_TEXT_CHARS, description="the newer name of `hypothesis`"
+    )
+
+    @model_validator(mode="after")
+    def _one_hypothesis(self) -> Self:
+        if self.hypothesis is None and self.nli_hypothesis is None:
+            raise ValueError("hypothesis is missing (or nli_hypothesis)")
+        both = self.hypothesis is not None and self.nli_hypothesis is not None
+        if both and self.hypothesis != self.nli_hypothesis:
+            raise ValueError("hypothesis and nli_hypothesis differ: send one of them")
+        return self
+
+    @property
+    def texts(self) -> Pair:
+        """The pair, whichever name its hypothesis came under."""
+        return Pair(self.premise, self.hypothesis or self.nli_hypothesis or "")
+
+
+class NLIRequest(BaseModel):
+    """Pairs to judge in one go; the answers come in the same order."""
+
+    model_config = _example({"pairs": [_PAIR], "use_slow": False, "adapter": "active"})
+
+    pairs: list[NLIPair]
+    use_slow: bool | None = Field(None, description="ask the slow model")
+    adapter: str | None = Field(
+        None, max_length=256, description="`active` (the default), `base`, or a version's name"
+    )
+
+
+class NLIResult(BaseModel):
+    """The judgement of one pair."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [_RESULT]},
+        protected_namespaces=(),
+    )
+
+    pair_id: str
+    label: Label
+    confidence: float = Field(description="the probability of `label`")
+    raw_label: str = Field(description="the model's own name for the class")
+    probabilities: dict[Label, float]
+    truncated: bool = Field(description="the premise was cut to fit; the hypothesis never is")
+    adapter: str = Field(description="the version that judged, or `base`")
+    model_version: str = Field(description="base and adapter, each with its fingerprint")
+
+
+class NLIResponse(BaseModel):
+    """All judgements, in the order of the request."""
+
+    model_config = _example({"ok": True, "results": [_RESULT], "error": None})
+
+    ok: bool = True
+    results: list[NLIResult]
+    error: str | None = None
+
+
+class ErrorResponse(BaseModel):
+    """What every failure looks like; the HTTP status says which kind it is."""
+
+    model_config = _example(
+        {
+            "ok": False,
+            "results": [],
+            "error": "1 text(s) can't be judged",
+            "message": "1 text(s) can't be judged",
+            "problems": ["pair 'p1': the premise is empty"],
+            "hint": "",
+        }
+    )
+
+    ok: bool = False
+    results: list[NLIResult] = []
+    error: str
+    message: str = Field(description="the same, where Lyra's adapter calls look for it")
+    problems: list[str] = Field([], description="every single problem")
+    hint: str = Field("", description="what to do about it")
+
+
+class LoadRequest(BaseModel):
+    """Which version to make active."""
+
+    model_config = _example(
+        {"adapter_path": "adapters/lora-lyra-v3", "reason": "beats v2 on the hold-out"}
+    )
+
+    adapter_path: str | None = Field(
+        None,
+        max_length=4096,
+        description="a version's folder in the registry, or its name. Without it: "
+        "`nli.adapter_path` of the settings, else the active version, read anew",
+    )
+    reason: str | None = Field(
+        None, max_length=4096, description="needed for a version that did not pass the gate"
+    )
+
+
+class UnloadRequest(BaseModel):
+    """Why the base shall serve again."""
+
+    reason: str | None = Field(None, max_length=4096)
+
+
+class LoadResponse(BaseModel):
+    """The version that is active now."""
+
+    model_config = _example(
+        {
+            "ok": True,
+            "adapter_path": "adapters/lora-lyra-v3",
+            "message": "lora-lyra-v3 is now active, freshly loaded",
+        }
+    )
+
+    ok: bool = True
+    adapter_path: str | None
+    message: str
+
+
+class MessageResponse(BaseModel):
+    """It worked, and this is what was done."""
+
+    ok: bool = True
+    message: str
+
+
+class WarmupResponse(MessageResponse):
+    """The fast model is in memory and has judged a pair."""
+
+    models_loaded: dict[str, bool]
+
+
+class SlotStatus(BaseModel):
+    """One base model and the version current on it."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    adapter_loaded: bool
+    adapter_path: str | None
+    base_model: str
+    base_loaded: bool = Field(description="the base is in memory")
+    base_fingerprint: str | None = Field(description="SHA-256 over its weights and configuration")
+    version: str | None
+    digest: str | None = Field(description="SHA-256 over the digests of the version's files")
+    model_version: str | None
+    loaded_at: str | None
+
+
+class ResidentVersion(BaseModel):
+    """A version in memory, current or not."""
+
+    version: str
+    base_model: str
+    loaded_at: str
+    bytes: int = Field(description="memory that it does not share with the base")
+
+
+class StatusResponse(SlotStatus):
+    """The fast model's status at the top, as Lyra reads it; the slow one's under `slow`."""
+
+    slow: SlotStatus
+    resident: list[ResidentVersion]
+    database: str
+    database_found: bool
+    follow_error: str | None = Field(
+        description="why the registry can't be followed, or its active version not served"
+    )
+
+
+class AdapterItem(BaseModel):
+    """A version in the registry."""
+
+    name: str
+    base_model: str
+    path: str
+    digest: str
+    status: str = Field(description="passed, rejected, or unproven")
+    aliases: list[str] = Field(description="active, previous")
+    samples_used: int
+    created_at: str
+    resident: bool
+
+
+class AdaptersResponse(BaseModel):
+    """Every version that exists."""
+
+    ok: bool = True
+    adapters: list[AdapterItem]
+    message: str = ""
+
+
+class HealthResponse(BaseModel):
+    """Lyra's health answer."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    status: str = Field(description="`ok`, `loading`, or `error`")
+    models_loaded: dict[str, bool]
+    error: str | None = None
+
+
+class ReadyResponse(BaseModel):
+    """Whether pairs are judged."""
+
+    ready: bool
+    error: str | None = None

@@ -1,0 +1,163 @@
+"""One base model in memory, the versions resident beside it, and the one that is current."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import nn
+
+from lyra_nli.errors import AdapterInvalidError
+from lyra_nli.models.base import Base
+from lyra_nli.models.encoding import collate, encode
+from lyra_nli.models.judge import Judge
+from lyra_nli.models.lora import adapted_model
+from lyra_nli.records import Pair
+from lyra_nli.registry.artifact import check_base, verify
+from lyra_nli.registry.versions import Version
+from lyra_nli.storage.engine import now
+
+RESIDENT_VERSIONS: Final = 4
+"""Built versions kept beside a base; the current one always stays."""
+
+PROBE: Final = Pair("The trial met its primary end point.", "The trial succeeded.")
+"""What a model judges before it is trusted to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model that can judge, and what it is. Never changed once made.
+
+    Attributes:
+        judge: the weights, ready to judge.
+        version: the adapter version in those weights; None is the base itself.
+        model_version: names the exact weights: base and fingerprint, adapter and digest.
+        loaded_at: ISO-8601, UTC.
+        own_bytes: memory of the tensors that are not shared with the base.
+    """
+
+    judge: Judge
+    version: Version | None
+    model_version: str
+    loaded_at: str
+    own_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The version's name, or ``base``."""
+        return self.judge.adapter
+
+    def holds(self, version: Version | None) -> bool:
+        """Whether these are the weights of that version (None: of the base)."""
+        if version is None or self.version is None:
+            return version is self.version
+        return (version.name, version.digest) == (self.version.name, self.version.digest)
+
+
+class Slot:
+    """An immutable base, its resident versions and the pointer to the current one.
+
+    Reading ``current`` and ``flip`` are atomic; a request keeps the ``Served`` it read, so it
+    finishes on the version it started with, whatever is flipped meanwhile.
+    """
+
+    def __init__(self, base: Base, *, batch_size: int) -> None:
+        self.base = base
+        self._batch_size = batch_size
+        self.pristine = Served(
+            judge=Judge(base, batch_size=batch_size),
+            version=None,
+            model_version=_base_version(base),
+            loaded_at=now(),
+            own_bytes=_own_bytes(base.model, None),
+        )
+        self._current = self.pristine
+        # Encoded now, for a tokenizer must not be used by two threads at a time.
+        self._probe = collate(base, encode(base, (PROBE,)))
+        self._resident: OrderedDict[str, Served] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def current(self) -> Served:
+        """What ``adapter: "active"`` means right now."""
+        return self._current
+
+    def build(self, version: Version) -> Served:
+        """Verify a version's files and build its weights beside the base; flips nothing.
+
+        Raises:
+            AdapterInvalidError: damaged, changed or unsafe files, another base, wrong tensors.
+        """
+        manifest = verify(version.path)
+        problems = []
+        if manifest.digest != version.digest:
+            problems.append(
+                f"the files' digest is {manifest.digest[:12]}, registered was {version.digest[:12]}"
+            )
+        if manifest.name != version.name:
+            problems.append(f"the manifest names {manifest.name}")
+        if problems:
+            raise AdapterInvalidError(
+                f"{version.path} does not hold what was registered as {version.name}",
+                problems=problems,
+            )
+        check_base(manifest, self.base.name, self.base.fingerprint)
+        model = adapted_model(self.base, version.path)
+        with torch.inference_mode():
+            # Finite weights may still overflow: see it judge before anyone is answered by it.
+            if not torch.isfinite(model(**self._probe).logits).all():
+                raise AdapterInvalidError(f"{version.name} answers with NaN or infinite values")
+        return Served(
+            judge=Judge(self.base, model, version.name, self._batch_size),
+            version=version,
+            model_version=f"{_base_version(self.base)}+{version.name}@{version.digest[:12]}",
+            loaded_at=now(),
+            own_bytes=_own_bytes(model, self.base.model),
+        )
+
+    def keep(self, served: Served) -> None:
+        """Make a built version resident; the longest unused one goes when there are too many."""
+        with self._lock:
+            self._resident[served.name] = served
+            self._resident.move_to_end(served.name)
+            for name in list(self._resident):
+                if len(self._resident) <= RESIDENT_VERSIONS:
+                    break
+                if name not in (served.name, self._current.name):
+                    del self._resident[name]
+
+    def resident(self, version: Version) -> Served | None:
+        """Give the built weights of exactly this version, if they are in memory."""
+        with self._lock:
+            served = self._resident.get(version.name)
+            if served is None or not served.holds(version):
+                return None
+            self._resident.move_to_end(version.name)
+            return served
+
+    def flip(self, served: Served) -> None:
+        """Make it current. The next request is answered by it."""
+        if served is not self.pristine:
+            self.keep(served)
+        self._current = served
+
+    def all_resident(self) -> list[Served]:
+        """List the built versions, longest unused first; the base itself is not among them."""
+        with self._lock:
+            return list(self._resident.values())
+
+
+def _base_version(base: Base) -> str:
+    return f"{base.name}@{base.fingerprint[:12]}"
+
+
+def _own_bytes(model: nn.Module, shared_with: nn.Module | None) -> int:
+    shared = {p.data_ptr() for p in shared_with.parameters()} if shared_with else set()
+    return sum(
+        parameter.numel() * parameter.element_size()
+        for parameter in model.parameters()
+        if parameter.data_ptr() not in shared
+    )

@@ -1,0 +1,125 @@
+"""The server's door to the registry: opened when needed, for the database may come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError, StorageError
+from lyra_nli.registry.versions import Registry, Version
+from lyra_nli.settings import Settings
+from lyra_nli.storage.engine import open_database
+
+
+class RegistrySource:
+    """Opens the registry of the settings' database.
+
+    Every use opens the database anew (about a millisecond): a file that is made, replaced or
+    removed while the server runs is seen at the next look, and threads share no connection.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._location = settings.storage.database_path
+        self._busy_timeout = settings.storage.busy_timeout_seconds
+        self._file = _sqlite_file(self._location)
+        self.directory = Path(settings.nli.adapters_dir)
+
+    @property
+    def shown(self) -> str:
+        """The database's place, without a password."""
+        if "://" not in self._location:
+            return self._location
+        return make_url(self._location).render_as_string(hide_password=True)
+
+    @property
+    def exists(self) -> bool:
+        """False when the database is a SQLite file that is not there (yet)."""
+        return self._file is None or self._file.is_file()
+
+    @contextmanager
+    def open(self, *, read_only: bool) -> Iterator[Registry]:
+        """Open the registry for one piece of work.
+
+        Raises:
+            StorageError: when there is no database, or it can't be read.
+        """
+        engine = open_database(self._location, read_only=read_only, busy_timeout=self._busy_timeout)
+        try:
+            yield Registry(engine, self.directory)
+        finally:
+            engine.dispose()
+
+    def versions(self) -> list[Version]:
+        """List the versions that exist; none when there is no database."""
+        if not self.exists:
+            return []
+        with self.open(read_only=True) as registry:
+            return registry.list()
+
+    def named(self, name: str) -> Version:
+        """Give the version of that name (``v3`` or ``lora-lyra-v3``).
+
+        Raises:
+            AdapterNotFoundError: listing what exists.
+        """
+        if not self.exists:
+            raise AdapterNotFoundError(
+                f"there is no version {name!r}: there is no database at {self.shown}",
+                hint='"active" and "base" both ask the base model.',
+            )
+        with self.open(read_only=True) as registry:
+            return existing(registry.get(name))
+
+    def find(self, registry: Registry, reference: str) -> Version:
+        """Find the registered version that a path or a name means.
+
+        Raises:
+            AdapterInvalidError: a path outside the registry's folder.
+            AdapterNotFoundError: nothing of that name is registered.
+            StorageError: no database.
+        """
+        if Path(reference).name == reference:
+            return existing(registry.get(reference))
+        try:
+            path, folder = Path(reference).resolve(), self.directory.resolve()
+        except (ValueError, OSError) as error:  # NUL, half a surrogate pair, a loop of links
+            raise AdapterInvalidError(f"{reference!a} is not a path: {error}") from error
+        if path.parent != folder:
+            raise AdapterInvalidError(
+                f"{reference} is not a version's folder in the registry {self.directory}",
+                hint="Only registered versions are loaded: name one (`lyra-nli adapters list`), "
+                f"or give its folder, such as {self.directory / 'lora-lyra-v1'}.",
+            )
+        return existing(registry.get(path.name))
+
+
+def existing(version: Version) -> Version:
+    """Refuse a version whose files were removed.
+
+    Raises:
+        AdapterNotFoundError: for those.
+    """
+    if version.status == "removed":
+        raise AdapterNotFoundError(
+            f"{version.name} was removed", hint="`lyra-nli adapters list` shows what exists."
+        )
+    return version
+
+
+def _sqlite_file(location: str) -> Path | None:
+    """Give the file of a SQLite database; None for a database server.
+
+    Raises:
+        StorageError: for a URL that can't be read; it may hold a password, so it is not shown.
+    """
+    if "://" not in location:
+        return Path(location)
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError) as error:
+        raise StorageError("storage.database_path: the URL can't be read") from error
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None

@@ -1,0 +1,109 @@
+"""The edge of HTTP: a route class that bounds bodies and answers every expected error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.types import Message
+
+from lyra_nli.errors import InputError, LyraNliError
+from lyra_nli.ml_server.schemas import ErrorResponse, NLIPair
+
+MAX_BODY_BYTES: Final = 64 * 2**20
+RETRY_AFTER_SECONDS: Final = 2
+MAX_PROBLEMS: Final = 100
+
+_POSITION = re.compile(r"^pair (\d+): ")
+
+
+class LyraRoute(APIRoute):
+    """A route that carries its own error handling, so that it works in any application.
+
+    Refuses bodies over ``MAX_BODY_BYTES`` while they arrive. Expected errors become the JSON
+    of ``ErrorResponse``; unexpected ones pass, to be handled where the application does that.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(await _bounded(request))
+            except LyraNliError as error:
+                return error_response(error.http_status, error.message, error.problems, error.hint)
+            except RequestValidationError as error:
+                return error_response(422, "the request is not valid", list(_problems(error)))
+            except HTTPException as error:
+                return error_response(error.status_code, str(error.detail))
+
+        return handle
+
+
+def error_response(
+    status: int, message: str, problems: Sequence[str] = (), hint: str = ""
+) -> JSONResponse:
+    """Make the one shape that every error has."""
+    shown = [_printable(problem) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        shown.append(f"... and {len(problems) - MAX_PROBLEMS} more")
+    text = _printable(message)
+    body = ErrorResponse(error=text, message=text, problems=shown, hint=_printable(hint))
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+def by_pair_id(error: InputError, pairs: Sequence[NLIPair]) -> InputError:
+    """Copy an error, with pairs named by their ids instead of their positions."""
+
+    def named(problem: str) -> str:
+        return _POSITION.sub(lambda found: f"pair {pairs[int(found[1])].pair_id!r}: ", problem)
+
+    return InputError(error.message, problems=[named(p) for p in error.problems], hint=error.hint)
+
+
+async def _bounded(request: Request) -> Request:
+    """Give the request with its body read, unless it is too long."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            # The rest stays unread: the server closes the connection after the answer.
+            raise HTTPException(413, f"the request is larger than {MAX_BODY_BYTES // 2**20} MB")
+
+    async def replay() -> Message:
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    return Request(request.scope, replay)
+
+
+def _problems(error: RequestValidationError) -> Iterator[str]:
+    for item in error.errors():
+        message = str(item["msg"]).removeprefix("Value error, ")
+        yield f"{_where(item['loc'], error.body)}: {message}"
+
+
+def _where(location: Sequence[str | int], body: object) -> str:
+    """Name a field's place, with the pair's id where there is one: ``pair 'p1': premise``."""
+    match location:
+        case ["body", "pairs", int(index), *rest]:
+            try:
+                name = repr(body["pairs"][index]["pair_id"])  # type: ignore[index]
+            except (KeyError, TypeError, IndexError):
+                name = f"number {index}"
+            return ": ".join([f"pair {name}", *(str(part) for part in rest)])
+        case ["body", *rest]:
+            return ".".join(str(part) for part in rest) or "body"
+    return ".".join(str(part) for part in location)
+
+
+def _printable(text: str) -> str:
+    """Half surrogate pairs can't be sent: show them escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from serving_world import PAIRS, Tensors, World
+
+from lyra_nli.errors import AdapterInvalidError
+from lyra_nli.ml_server.slot import RESIDENT_VERSIONS, Slot
+
+
+@pytest.fixture
+def slot(world: World) -> Slot:
+    return Slot(world.fast, batch_size=8)
+
+
+def test_versions_and_back_leave_the_base_bit_identical(world: World, slot: Slot) -> None:
+    before = slot.current.judge.logits(PAIRS)
+    weights = {name: value.clone() for name, value in slot.base.model.state_dict().items()}
+    for seed in (1, 2):
+        slot.flip(slot.build(world.publish(seed=seed)))
+        assert not np.array_equal(slot.current.judge.logits(PAIRS), before)
+    slot.flip(slot.pristine)
+
+    assert np.array_equal(slot.current.judge.logits(PAIRS), before)
+    assert all(torch.equal(v, weights[k]) for k, v in slot.base.model.state_dict().items())
+
+
+def test_a_version_shares_what_it_does_not_touch(world: World, slot: Slot) -> None:
+    served = slot.build(world.publish())
+
+    touched = 2 * 2 * 32 * 32 * 4  # query and value of two layers, float32
+    assert served.own_bytes == touched
+    assert slot.pristine.own_bytes > touched
+
+
+def test_model_version_names_base_and_adapter(world: World, slot: Slot) -> None:
+    version = world.publish()
+    served = slot.build(version)
+
+    assert slot.pristine.model_version == f"{slot.base.name}@{slot.base.fingerprint[:12]}"
+    assert served.model_version.startswith(slot.pristine.model_version)
+    assert served.model_version.endswith(f"+lora-lyra-v1@{version.digest[:12]}")
+
+
+def test_the_current_version_stays_resident(world: World, slot: Slot) -> None:
+    first, *others = (slot.build(world.publish(seed=seed)) for seed in range(RESIDENT_VERSIONS + 3))
+    slot.flip(first)
+    for served in others:
+        slot.keep(served)
+
+    names = [served.name for served in slot.all_resident()]
+    assert len(names) == RESIDENT_VERSIONS
+    assert first.name in names
+    assert others[-1].name in names
+    assert others[0].name not in names
+
+
+def test_a_changed_registration_is_not_taken_for_the_resident_one(world: World, slot: Slot) -> None:
+    version = world.publish()
+    slot.keep(slot.build(version))
+    other = world.publish(seed=2)
+
+    assert slot.resident(version) is not None
+    assert slot.resident(other) is None
+
+
+def _nan(tensors: Tensors) -> None:
+    next(iter(tensors.values()))[0, 0] = float("nan")
+
+
+def _huge(tensors: Tensors) -> None:
+    for value in tensors.values():
+        value.fill_(1e19)
+
+
+def _missing(tensors: Tensors) -> None:
+    tensors.popitem()
+
+
+def _extra(tensors: Tensors) -> None:
+    tensors["base_model.model.classifier.weight"] = torch.zeros(3, 32)
+
+
+def _wrong_shape(tensors: Tensors) -> None:
+    key = next(iter(tensors))
+    tensors[key] = torch.zeros(2, 31)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_nan, "NaN"),
+        (_huge, "infinite"),
+        (_missing, "missing"),
+        (_extra, "not expected"),
+        (_wrong_shape, "expected (2, 32)"),
+    ],
+)
+def test_unfit_tensors_are_refused(world: World, slot: Slot, damage, said: str) -> None:
+    version = world.publish(damage=damage)
+
+    with pytest.raises(AdapterInvalidError) as error:
+        slot.build(version)
+    assert said in str(error.value)
+
+
+def test_another_base_is_refused(world: World, slot: Slot) -> None:
+    version = world.publish(base_fingerprint="0" * 64)
+
+    with pytest.raises(AdapterInvalidError, match="trained for another"):
+        slot.build(version)
+
+
+def test_files_of_another_version_are_refused(world: World, slot: Slot) -> None:
+    first, second = world.publish(seed=1), world.publish(seed=2)
+    shutil.rmtree(first.path)
+    shutil.copytree(second.path, first.path)
+
+    with pytest.raises(AdapterInvalidError) as error:
+        slot.build(first)
+    assert len(error.value.problems) == 2  # digest and name
+
+
+def test_a_pickle_is_refused(world: World, slot: Slot) -> None:
+    version = world.publish()
+    (version.path / "adapter_model.bin").write_bytes(b"\x80\x04.")
+
+    with pytest.raises(AdapterInvalidError, match="pickle"):
+        slot.build(version)
