@@ -24,6 +24,7 @@ format: $(READY)
 
 bench: $(READY)  ## time, memory and effect of the loop, side by side with its peers
 	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/serving.py
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

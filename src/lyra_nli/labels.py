@@ -35,7 +35,7 @@ def parse_label(text: object) -> Label:
             another system is better refused than guessed.
     """
     if isinstance(text, str) and text in LABELS:
-        return cast("Label", text)
+        return text
     raise InputError(f"unknown label {text!r}: expected one of {', '.join(LABELS)}")
 
 
@@ -67,7 +67,7 @@ class LabelMap:
                 unknown.append(f"{index}: {name!r}")
             else:
                 found[label] = int(index)
-        if unknown or len(found) != len(LABELS):
+        if unknown or sorted(found.values()) != [0, 1, 2]:
             raise ModelError(
                 f"the model's labels {dict(id2label)!r} can't be mapped to {', '.join(LABELS)}",
                 problems=unknown,

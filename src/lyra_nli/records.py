@@ -28,7 +28,7 @@ def normalise(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What an NLI model judges: does the premise support the hypothesis?"""
+    """What an NLI model judges: whether the premise supports the hypothesis."""
 
     premise: str
     hypothesis: str

@@ -6,14 +6,25 @@ Names are Lyra's where Lyra has them. Variables nest with two underscores:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import pydantic_settings
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -25,10 +36,18 @@ DEFAULT_FILE = Path("config/settings.yaml")
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def _words(value: object) -> object:
+    """Read a list that was written as one text, as variables are: ``query,value``."""
+    return tuple(re.findall(r"\w+", value)) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
 class Section(BaseModel):
     """A group of settings; an unknown key is an error, not a silent default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StorageSettings(Section):
@@ -70,7 +89,7 @@ class ServerSettings(Section):
         0.5, gt=0, le=60, description="how often the server looks which version is active"
     )
     max_pairs: int = Field(1000, ge=1, description="pairs one request may hold")
-    threads: int | None = Field(None, ge=1, description="torch threads; None: all cores")
+    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
 
 
 class DueSettings(Section):
@@ -85,11 +104,17 @@ class DatasetSettings(Section):
     """How reviews become a dataset."""
 
     min_samples: int = Field(100, ge=1, description="corrections; below, training refuses")
-    holdout_fraction: Share = Field(0.2, description="groups kept for the gate")
-    dev_fraction: Share = Field(0.1, description="groups kept for early stopping")
+    holdout_fraction: float = Field(0.2, gt=0, lt=1, description="groups kept for the gate")
+    dev_fraction: float = Field(0.1, ge=0, lt=1, description="groups kept for early stopping")
     replay_rows: int = Field(500, ge=0, description="general NLI pairs mixed into training")
     replay_file: str | None = Field(None, description="your own JSONL instead of the shipped set")
     seed: int = 13
+
+    @model_validator(mode="after")
+    def _leaves_something_to_learn_from(self) -> Self:
+        if self.holdout_fraction + self.dev_fraction >= 1:
+            raise ValueError("holdout_fraction and dev_fraction leave no rows to train on")
+        return self
 
 
 class TrainingSettings(Section):
@@ -98,11 +123,14 @@ class TrainingSettings(Section):
     rank: int = Field(8, ge=1, le=256)
     alpha: float = Field(32.0, gt=0)
     dropout: Share = 0.1
-    target_modules: tuple[str, ...] = Field(
+    target_modules: Words = Field(
         ("query", "value"),
+        min_length=1,
         description="of query, key, value, attention_output, intermediate, output; or all",
     )
-    layers: int | Literal["all"] = Field("all", description="adapt only the upper N layers")
+    layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="adapt only the upper N layers"
+    )
     epochs: int = Field(3, ge=1, le=100)
     learning_rate: float = Field(5e-4, gt=0, lt=1)
     warmup_fraction: Share = 0.1
@@ -116,19 +144,21 @@ class TrainingSettings(Section):
     )
     patience: int = Field(2, ge=1, description="epochs without a better dev loss before stopping")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int | None = Field(None, ge=1, description="torch threads; None: all cores")
+    threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = 13
 
 
 class GateSettings(Section):
     """What a candidate must show before it may serve."""
 
-    min_accuracy: Share = Field(0.85, description="the proposal's hold-out accuracy, see `enforce`")
+    min_accuracy: Share = Field(0.85, description="the proposal's hold-out accuracy, see below")
     max_general_drop: Share = Field(0.03, description="accuracy that general NLI may lose")
     max_brier_increase: float = Field(0.0, ge=0, description="Brier may grow by this much")
-    significance: Share = Field(0.05, description="one-sided exact McNemar against the base")
+    significance: float = Field(
+        0.05, gt=0, lt=1, description="one-sided exact McNemar against the base"
+    )
     enforce_min_accuracy: bool = Field(
-        False, description="True: below `min_accuracy` fails, as the proposal has it"
+        False, description="true: below `min_accuracy` fails, as the proposal has it"
     )
     auto_activate: bool = Field(True, description="a version that passes becomes active")
 
@@ -137,7 +167,11 @@ class Settings(BaseSettings):
     """All settings of lyra-nli, one section a stage of the loop."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LYRA_", env_nested_delimiter="__", extra="ignore", frozen=True
+        env_prefix="LYRA_",
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        extra="ignore",
+        frozen=True,
     )
 
     storage: StorageSettings = StorageSettings()
@@ -151,11 +185,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over the file, whose values arrive as init arguments."""
         return env_settings, init_settings
@@ -175,21 +209,44 @@ def load_settings(
     """
     source = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     values = _read_yaml(source) if source else {}
+    problems = _misspelt(values)
+    settings = None
     try:
-        settings = Settings(**values)
-        for section, changes in (overrides or {}).items():
-            data = {**getattr(settings, section).model_dump(), **changes}
-            checked = type(getattr(settings, section)).model_validate(data)
-            settings = settings.model_copy(update={section: checked})
+        settings = Settings(**{name: values[name] for name in values if name in _sections()})
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors()]
-        where = f"{source} or LYRA_* variables" if source else "LYRA_* variables or options"
-        raise SettingsError(
-            f"{len(problems)} wrong setting(s) in {where}",
-            problems=problems,
-            hint="config/settings.yaml in the project shows every key with its default.",
-        ) from error
-    return settings
+        problems += _problems(error)
+    except pydantic_settings.SettingsError as error:
+        problems.append(f"{error}: a section's keys are set one by one, LYRA_SECTION__KEY")
+    if problems or settings is None:
+        where = f"{source} or LYRA_* variables" if source else "LYRA_* variables"
+        raise _refusal(where, problems)
+    return _override(settings, overrides or {})
+
+
+def _sections() -> list[str]:
+    return sorted(Settings.model_fields)
+
+
+def _override(settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Settings:
+    sections: dict[str, Section] = {}
+    problems: list[str] = []
+    for name, changes in overrides.items():
+        section: Section = getattr(settings, name)
+        try:
+            sections[name] = section.model_validate({**section.model_dump(), **changes})
+        except ValidationError as error:
+            problems += _problems(error, name)
+    if problems:
+        raise _refusal("options", problems)
+    return settings.model_copy(update=sections)
+
+
+def _refusal(where: str, problems: list[str]) -> SettingsError:
+    return SettingsError(
+        f"{len(problems)} wrong setting(s) in {where}",
+        problems=problems,
+        hint="config/settings.yaml in the project shows every key with its default.",
+    )
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -201,19 +258,26 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(f"the settings file {file} must hold sections, e.g. `nli:`")
-    known = set(Settings.model_fields)
-    unknown = sorted(str(key) for key in values if key not in known)
-    own = {key: value or {} for key, value in values.items() if key in known}
-    # Lyra keeps its own sections in the same file: those pass, a near-miss of ours does not.
-    misspelt = [key for key in unknown if key.lower().replace("-", "_") in known]
-    if misspelt:
-        raise SettingsError(
-            f"unknown section(s) in {file}", problems=misspelt, hint=f"Known: {sorted(known)}"
-        )
-    return own
+    # A section whose keys are all commented out is there, and empty.
+    return {str(key): {} if value is None else value for key, value in values.items()}
 
 
-def _problem(item: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in item["loc"])
-    given = "" if item["type"] == "missing" else f" (got {item['input']!r})"
-    return f"{path}: {item['msg']}{given}"
+def _misspelt(values: Mapping[str, Any]) -> list[str]:
+    """Near-misses of our sections; Lyra's own sections, in the same file, pass."""
+    known = _sections()
+    return [
+        f"{name}: unknown section; did you mean `{near[0]}`?"
+        for name in values
+        if name not in known and (near := get_close_matches(name.lower(), known, cutoff=0.8))
+    ]
+
+
+def _problems(error: ValidationError, *section: str) -> list[str]:
+    """One line for each wrong key; what is wrong with it may be several things."""
+    by_key: dict[str, list[str]] = {}
+    given = {}
+    for item in error.errors():
+        key = ".".join(str(part) for part in (*section, *item["loc"])[:2])
+        by_key.setdefault(key, []).append(item["msg"])
+        given[key] = item["input"]
+    return [f"{key}: {', or '.join(said)} (got {given[key]!r})" for key, said in by_key.items()]

@@ -1,0 +1,273 @@
+"""Time, memory and effect of one training, beside the proposal's own recipe.
+
+    make bench                                         # the demo's project
+    python benchmarks/loop.py --data FILE --group topic   # your own pairs
+
+The same 500 reviewed pairs and the same hold-out of other groups for every row; each row in a
+process of its own, one after the other, so that memory is its own and nothing runs beside it.
+
+- ``base``: the starter as it is.
+- ``proposal``: transformers' Trainer and PEFT as the proposal's section 7.3 has them, with the
+  module names mended: corrections only, fp32, batch 8, lr 2e-4, 3 epochs, a head of its own.
+- ``proposal + agreed``: the same on all reviewed pairs.
+- ``ours``: what `lyra-nli train` does with its default settings.
+
+FILE is JSONL with ``premise``, ``hypothesis``, ``label`` and a column to group by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from lyra_nli.dataset.replay import load_replay
+from lyra_nli.demo.world import build_world
+from lyra_nli.evaluation.metrics import brier
+from lyra_nli.labels import INDEX, parse_label
+from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.encoding import collate, encode
+from lyra_nli.models.judge import Judge, softmax
+from lyra_nli.models.lora import adapted_model, attach, save_adapter
+from lyra_nli.records import Example, Pair
+from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.training.fit import fit
+from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.precision import compute_dtype
+
+ROWS = ("base", "proposal", "proposal + agreed", "ours")
+REVIEWED = 500
+GENERAL = 300
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every row is given.
+
+    Attributes:
+        reviewed: pairs with human labels; ``source`` tells which the base got wrong.
+        holdout: pairs of other groups.
+        replay, general: general NLI to learn from, and to measure forgetting on.
+    """
+
+    reviewed: list[Example]
+    holdout: list[Example]
+    replay: list[Example]
+    general: list[Example]
+
+
+@dataclass
+class Row:
+    """One row of the table."""
+
+    name: str
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    trained_share: float = 0.0
+    adapter_mb: float = 0.0
+    accuracy: float = 0.0
+    brier: float = 0.0
+    fixed: float = 0.0
+    broken: float = 0.0
+    general: float = 0.0
+
+
+def main() -> None:
+    """Run every row in its own process and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, help="JSONL instead of the demo's project")
+    parser.add_argument("--group", default="topic", help="the column to group by")
+    parser.add_argument("--base", default="starter")
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(asdict(measure(options))))
+        return
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    rows = [run_row(name) for name in ROWS]
+    print(table(rows))
+
+
+def run_row(name: str) -> Row:
+    """Run one row in a process of its own."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--row", name]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return Row(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| | seconds | peak MB | trained | adapter MB | accuracy | Brier | fixed | broken | general |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.name} | {r.seconds:.0f} | {r.peak_mb:.0f} | {r.trained_share:.2%} "
+        f"| {r.adapter_mb:.2f} | {r.accuracy:.3f} | {r.brier:.3f} | {r.fixed:.2f} "
+        f"| {r.broken:.2f} | {r.general:.3f} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def measure(options: argparse.Namespace) -> Row:
+    """Train and judge one row."""
+    base = load_base(options.base)
+    task = make_task(base, options)
+    row = Row(options.row)
+    started = time.monotonic()
+    if options.row == "ours":
+        model = train_ours(base, task, row)
+    elif options.row == "base":
+        model = base.model
+    else:
+        model = train_proposal(base, task, row, corrections_only=options.row == "proposal")
+    row.seconds = time.monotonic() - started if options.row != "base" else 0.0
+    row.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    judge_row(base, model, task, row)
+    return row
+
+
+def make_task(base: Base, options: argparse.Namespace) -> Task:
+    """Reviewed pairs and a hold-out of other groups; the base's answers decide the source."""
+    pairs, labels, groups = read_data(options)
+    said = Judge(base).judge(pairs)
+    examples = [
+        Example(
+            id=str(index),
+            pair=pair,
+            label=parse_label(label),
+            source="agreed" if answer.label == label else "correction",
+            group=group,
+        )
+        for index, (pair, label, group, answer) in enumerate(
+            zip(pairs, labels, groups, said, strict=True)
+        )
+    ]
+    names = sorted(set(groups))
+    random.Random(options.seed).shuffle(names)
+    order = {name: place for place, name in enumerate(names)}
+    examples.sort(key=lambda example: order[example.group])
+    last = examples[REVIEWED - 1].group
+    replay = load_replay()
+    random.Random(options.seed).shuffle(replay)
+    count = DatasetSettings().replay_rows
+    return Task(
+        reviewed=examples[:REVIEWED],
+        holdout=[e for e in examples[REVIEWED:] if e.group != last],
+        replay=replay[:count],
+        general=replay[-GENERAL:],
+    )
+
+
+def read_data(options: argparse.Namespace) -> tuple[list[Pair], list[str], list[str]]:
+    """(pairs, labels, groups) of the user's file, or of the demo's project."""
+    if options.data:
+        rows = [json.loads(line) for line in options.data.read_text("utf-8").splitlines()]
+        return (
+            [Pair(row["premise"], row["hypothesis"]) for row in rows],
+            [row["label"] for row in rows],
+            [str(row[options.group]) for row in rows],
+        )
+    world = build_world()
+    pairs = world.pairs()
+    return (
+        [pairs[edge.id] for edge in world.edges],
+        [edge.label for edge in world.edges],
+        [edge.topic for edge in world.edges],
+    )
+
+
+def train_ours(base: Base, task: Task, row: Row) -> nn.Module:
+    """The default recipe of `lyra-nli train`."""
+    recipe = TrainingSettings()
+    dtype = compute_dtype(recipe.precision)
+    cut = len(task.reviewed) // 10
+    train, dev = [*task.reviewed[cut:], *task.replay], task.reviewed[:cut]
+    with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
+        fitted = fit(base, lambda: attach(base, recipe, dtype), train, dev, recipe, log)
+        save_adapter(fitted.model, Path(folder))
+        row.adapter_mb = (Path(folder) / "adapter_model.safetensors").stat().st_size / 2**20
+        row.trained_share = fitted.trainable / fitted.total
+        return adapted_model(base, Path(folder))
+
+
+def train_proposal(base: Base, task: Task, row: Row, *, corrections_only: bool) -> nn.Module:
+    """The proposal's script, with module names that exist."""
+    examples = [e for e in task.reviewed if e.source == "correction" or not corrections_only]
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=8,
+        lora_alpha=32,
+        lora_dropout=0.1,
+        target_modules=["query_proj", "value_proj"],
+    )
+    model: Any = get_peft_model(base.model, config)
+    trained, total = model.get_nb_trainable_parameters()
+    row.trained_share = trained / total
+    order = base.labels.order
+    encoded = encode(base, [example.pair for example in examples])
+    data = [
+        {"row": row, "label": order[INDEX[example.label]]}
+        for row, example in zip(encoded, examples, strict=True)
+    ]
+
+    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        labels = torch.tensor([item["label"] for item in items])
+        return {**collate(base, [item["row"] for item in items]), "labels": labels}
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=3,
+            per_device_train_batch_size=8,
+            learning_rate=2e-4,
+            warmup_steps=100,
+            logging_steps=10,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        Trainer(model=model, args=arguments, train_dataset=data, data_collator=batch).train()
+        model.save_pretrained(folder)
+        row.adapter_mb = (Path(folder) / "adapter_model.safetensors").stat().st_size / 2**20
+    merged: nn.Module = model.merge_and_unload()
+    return merged.eval()
+
+
+def judge_row(base: Base, model: nn.Module, task: Task, row: Row) -> None:
+    """Accuracy, Brier score, shares fixed and broken, and general NLI."""
+    judge = Judge(base, model)
+    labels = torch.tensor([INDEX[example.label] for example in task.holdout]).numpy()
+    probabilities = softmax(judge.logits([example.pair for example in task.holdout]))
+    right = probabilities.argmax(axis=1) == labels
+    was_right = torch.tensor([example.source == "agreed" for example in task.holdout]).numpy()
+    row.accuracy = float(right.mean())
+    row.brier = brier(probabilities, labels)
+    row.fixed = float(right[~was_right].mean())
+    row.broken = float((~right[was_right]).mean())
+    general = judge.logits([example.pair for example in task.general]).argmax(axis=1)
+    hits = [INDEX[e.label] == answer for e, answer in zip(task.general, general, strict=True)]
+    row.general = sum(hits) / len(hits)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""``lyra-nli dataset``, ``due`` and ``status``: reading only, also on a Lyra database as it is."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lyra_nli.cli.options import (
+    base_option,
+    json_option,
+    open_workspace,
+    place_options,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from lyra_nli.dataset.build import Dataset
+    from lyra_nli.training.due import Due
+
+
+@click.group()
+def dataset() -> None:
+    """What a training run would learn from."""
+
+
+@dataset.command("show")
+@place_options
+@base_option
+@json_option
+def show(config: Path | None, db: str | None, base: str | None, as_json: bool) -> None:
+    """Counts by label, source and split; duplicates, conflicts, leakage."""
+    workspace = open_workspace(config, db, read_only=True)
+    found = workspace.reviews()
+    built = workspace.dataset(base or workspace.settings.nli.fast_model, found.reviews)
+    unusable = found.unusable
+    if as_json:
+        print_json(_dataset_facts(built, unusable))
+        return
+    click.echo(f"{'':10}{'rows':>7}  by label / by source")
+    for side in built.sides():
+        labels, sources = built.count(side, "label"), built.count(side, "source")
+        click.echo(f"{side:10}{labels.total():7}  {_counts(labels)} / {_counts(sources)}")
+    cleaned = built.cleaned
+    click.echo(f"{'aside':10}{len(built.aside):7}  straddle a cut group, not used")
+    click.echo(f"duplicates       {cleaned.duplicates}")
+    click.echo(f"near-duplicates  {cleaned.near_duplicates}")
+    click.echo(f"conflicts        {len(cleaned.conflicts)}")
+    for conflict in cleaned.conflicts[:10]:
+        others = ", ".join(review.label for review in conflict.overruled)
+        click.echo(f"  {conflict.kept.id}: kept {conflict.kept.label}, overruled {others}")
+    click.echo(f"empty texts      {len(cleaned.empty)}")
+    click.echo(f"unusable rows    {len(unusable)}")
+    for line in unusable[:10]:
+        click.echo(f"  {line}")
+    click.echo(f"leakage          {'NONE' if not built.leaking else built.leaking[:10]}")
+    click.echo(f"content hash     {built.content_hash}")
+
+
+@click.command()
+@place_options
+@base_option
+@json_option
+def due(config: Path | None, db: str | None, base: str | None, as_json: bool) -> None:
+    """Is training due? Exit code 0: yes, 1: no."""
+    from lyra_nli.storage.engine import read
+    from lyra_nli.training.due import check_due
+
+    workspace = open_workspace(config, db, read_only=True)
+    settings = workspace.settings
+    with read(workspace.engine) as connection:
+        state = check_due(
+            connection, workspace.generation, settings.due, base or settings.nli.fast_model
+        )
+    if as_json:
+        print_json(due_facts(state))
+    else:
+        print_due(state)
+    sys.exit(0 if state.due else 1)
+
+
+@click.command()
+@place_options
+@json_option
+def status(config: Path | None, db: str | None, as_json: bool) -> None:
+    """What serves, what people said, and whether training is due."""
+    from lyra_nli.storage.engine import read
+    from lyra_nli.storage.reviews import count_reviews
+    from lyra_nli.training.due import check_due
+
+    workspace = open_workspace(config, db, read_only=True)
+    settings, registry = workspace.settings, workspace.registry
+    base = settings.nli.fast_model
+    active, previous = registry.active(base), registry.previous(base)
+    with read(workspace.engine) as connection:
+        counts = count_reviews(connection, workspace.generation)
+        state = check_due(connection, workspace.generation, settings.due, base)
+    events = registry.events(base, limit=5)
+    if as_json:
+        print_json(
+            {
+                "database": settings.storage.database_path,
+                "base_model": base,
+                "active": active.name if active else None,
+                "previous": previous.name if previous else None,
+                "reviewed": counts.reviewed,
+                "corrected": counts.corrected,
+                "corrected_unused": counts.corrected_unused,
+                **due_facts(state),
+                "events": events,
+            }
+        )
+        return
+    click.echo(f"database    {settings.storage.database_path}")
+    click.echo(f"base model  {base}")
+    click.echo(f"active      {active.name if active else 'the base itself'}")
+    click.echo(f"previous    {previous.name if previous else 'the base itself'}")
+    click.echo(f"reviews     {counts.reviewed}, of which {counts.corrected} corrected the model")
+    print_due(state)
+    for event in events:
+        change = f"{event.from_version or 'base'} -> {event.to_version or 'base'}"
+        click.echo(f"{event.at[:19]}  {event.action:10} {change}  {event.who}  {event.reason}")
+
+
+def due_facts(state: Due) -> dict[str, object]:
+    """The conditions as plain values."""
+    return {
+        "due": state.due,
+        "conditions": [
+            {"name": c.name, "value": c.value, "threshold": c.threshold, "holds": c.holds}
+            for c in state.conditions
+        ],
+    }
+
+
+def print_due(state: Due) -> None:
+    """Each condition with its figure and threshold, then the answer."""
+    for condition in state.conditions:
+        mark = "yes" if condition.holds else "no "
+        click.echo(f"{mark}  {condition.name}: {condition.text} (>= {condition.threshold:g})")
+    click.echo("training is due" if state.due else "training is not due")
+
+
+def _dataset_facts(built: Dataset, unusable: list[str]) -> dict[str, object]:
+    return {
+        "splits": {
+            side: {
+                "rows": built.count(side, "label").total(),
+                "labels": built.count(side, "label"),
+                "sources": built.count(side, "source"),
+            }
+            for side in built.sides()
+        },
+        "aside": len(built.aside),
+        "duplicates": built.cleaned.duplicates,
+        "near_duplicates": built.cleaned.near_duplicates,
+        "conflicts": [
+            {"kept": c.kept.id, "label": c.kept.label, "overruled": [r.id for r in c.overruled]}
+            for c in built.cleaned.conflicts
+        ],
+        "empty": built.cleaned.empty,
+        "unusable": unusable,
+        "leaking": built.leaking,
+        "content_hash": built.content_hash,
+        "split_hash": built.split_hash,
+    }
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items())) or "-"

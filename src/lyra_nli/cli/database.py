@@ -1,0 +1,69 @@
+"""``lyra-nli db`` and ``lyra-nli import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lyra_nli.cli.options import open_engine, place_options, read_settings
+
+
+@click.group()
+def db() -> None:
+    """Make a database, or bring an existing Lyra database up to date."""
+
+
+@db.command("init")
+@place_options
+def init(config: Path | None, db: str | None) -> None:
+    """Make a new database with Lyra's tables and ours."""
+    from lyra_nli.storage.upgrade import init_database
+
+    location = read_settings(config, db).storage.database_path
+    made = init_database(location)
+    click.echo(f"{location}: {len(made)} tables made" if made else f"{location}: nothing to do")
+
+
+@db.command("upgrade")
+@place_options
+@click.option("--yes", is_flag=True, help="do not ask")
+def upgrade_command(config: Path | None, db: str | None, yes: bool) -> None:
+    """Add what is missing to an existing Lyra database; never rename, drop or rewrite."""
+    from lyra_nli.storage.upgrade import plan_upgrade, upgrade
+
+    settings = read_settings(config, db)
+    plan = plan_upgrade(open_engine(settings, read_only=True))
+    location = settings.storage.database_path
+    if not plan:
+        click.echo(f"{location}: nothing to do")
+        return
+    click.echo(f"{location} lacks {len(plan)} thing(s); after a backup copy this will add:")
+    for line in plan:
+        click.echo(f"  + {line}")
+    if not yes:
+        click.confirm("Go ahead?", abort=True)
+    result = upgrade(open_engine(settings))
+    click.echo(f"Done: {len(result.added)} added. Backup: {result.backup or 'none'}")
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@place_options
+@click.option("--skip-bad", is_flag=True, help="import the good rows although others are bad")
+def import_reviews(file: Path, config: Path | None, db: str | None, skip_bad: bool) -> None:
+    """Import reviewed pairs from a JSONL or CSV file.
+
+    Fields: premise, hypothesis, predicted_label, predicted_confidence, correct_label, and
+    optionally group, reviewed_at, reviewer, reason, source_url, sampling. All rows or none,
+    unless --skip-bad.
+    """
+    from lyra_nli.feedback.importing import import_file
+
+    result = import_file(open_engine(read_settings(config, db)), file, skip_bad=skip_bad)
+    for problem in result.problems:
+        click.echo(f"skipped: {problem}", err=True)
+    click.echo(
+        f"{result.imported} reviews imported, {result.duplicates} known already, "
+        f"{result.skipped} bad rows skipped"
+    )

@@ -1,0 +1,52 @@
+"""``lyra-nli``: an NLI model that learns from the people who correct it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import click
+
+from lyra_nli import __version__
+from lyra_nli.cli.adapters import adapters
+from lyra_nli.cli.data import dataset, due, status
+from lyra_nli.cli.database import db, import_reviews
+from lyra_nli.cli.demo import demo
+from lyra_nli.cli.serving import predict, serve
+from lyra_nli.cli.training import train
+from lyra_nli.errors import LyraNliError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lyra-nli")
+def cli() -> None:
+    """Teach an NLI model from the people who correct it.
+
+    Corrections in a database become a LoRA adapter that is proven better, registered, served,
+    and rolled back. Start with `lyra-nli demo`, or `lyra-nli db init` and `lyra-nli import`.
+    """
+
+
+for command in (db, import_reviews, dataset, due, train, adapters, serve, predict, status, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; an expected error is a message and an exit code, not a traceback."""
+    # Libraries that draw a bar for reading a local file, and warn about their own deprecations.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    try:
+        cli()
+    except LyraNliError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; nothing half-done was kept.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

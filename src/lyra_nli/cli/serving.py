@@ -1,0 +1,59 @@
+"""``lyra-nli serve`` and ``lyra-nli predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lyra_nli.cli.options import base_option, place_options, print_json, read_settings
+from lyra_nli.errors import InputError
+
+
+@click.command()
+@place_options
+@click.option("--host", help="[settings: ml_server.host]")
+@click.option("--port", type=int, help="[settings: ml_server.port]")
+def serve(config: Path | None, db: str | None, host: str | None, port: int | None) -> None:
+    """Run the ML server."""
+    from lyra_nli.ml_server.main import serve as run
+    from lyra_nli.settings import load_settings
+
+    server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    storage = {"database_path": db} if db else {}
+    run(load_settings(config, {"ml_server": server, "storage": storage}))
+
+
+@click.command()
+@place_options
+@base_option
+@click.option("--premise")
+@click.option("--hypothesis")
+@click.option(
+    "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSONL of pairs"
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSONL of answers")
+@click.option("--adapter", default="active", help="active, base, or a version's name")
+def predict(
+    config: Path | None,
+    db: str | None,
+    base: str | None,
+    premise: str | None,
+    hypothesis: str | None,
+    file: Path | None,
+    out: Path | None,
+    adapter: str,
+) -> None:
+    """Judge one pair, or a file of pairs (pair_id, premise, hypothesis); no server needed."""
+    single = premise is not None and hypothesis is not None
+    if single == (file is not None) or (out is not None and file is None):
+        raise InputError("give either --premise and --hypothesis, or --file [--out]")
+    from lyra_nli import prediction
+
+    judge = prediction.open_judge(read_settings(config, db), base, adapter)
+    if file is not None:
+        count = prediction.predict_file(judge, file, out)
+        if out:
+            click.echo(f"{count} pairs judged by {judge.adapter}: {out}")
+        return
+    print_json(prediction.predict_one(judge, str(premise), str(hypothesis)))

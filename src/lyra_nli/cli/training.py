@@ -1,0 +1,115 @@
+"""``lyra-nli train``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lyra_nli.cli.options import base_option, open_workspace, place_options, print_json, who
+from lyra_nli.errors import InputError
+
+if TYPE_CHECKING:
+    from lyra_nli.loop import Outcome
+    from lyra_nli.workspace import Workspace
+
+
+@click.command()
+@place_options
+@base_option
+@click.option("--if-due", is_flag=True, help="for timers: do nothing, and succeed, when not due")
+@click.option("--force", is_flag=True, help="train although it is not due; needs --reason")
+@click.option(
+    "--promote-anyway", is_flag=True, help="activate whatever the gate says; needs --reason"
+)
+@click.option("--no-activate", is_flag=True, help="leave activation to `adapters activate`")
+@click.option("--reason", default="", help="why; kept in the history")
+@click.option("--reproduce", metavar="VERSION", help="train a version again and compare the bytes")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def train(
+    config: Path | None,
+    db: str | None,
+    base: str | None,
+    if_due: bool,
+    force: bool,
+    promote_anyway: bool,
+    no_activate: bool,
+    reason: str,
+    reproduce: str | None,
+    as_json: bool,
+) -> None:
+    """Train a LoRA adapter from all reviews, prove it, register it, and let it serve.
+
+    Exit code 0: passed the gate (or not due, with --if-due); 1: not due; 9: trained, but the
+    gate did not pass it.
+    """
+    if (force or promote_anyway) and not reason.strip():
+        raise InputError("--force and --promote-anyway need --reason TEXT: the history keeps it")
+    workspace = open_workspace(config, db)
+    if reproduce:
+        from lyra_nli import loop
+
+        version = loop.reproduce(workspace, reproduce)
+        click.echo(f"{version.name}: trained again, the same bytes")
+        return
+    base = base or workspace.settings.nli.fast_model
+    if not force and not _is_due(workspace, base):
+        if if_due:
+            return
+        click.echo("Not due. `--force --reason TEXT` trains nevertheless.", err=True)
+        sys.exit(1)
+    from lyra_nli import loop
+
+    outcome = loop.train(
+        workspace,
+        base,
+        who=who(),
+        forced_reason=reason if force else "",
+        promote_reason=reason if promote_anyway else "",
+        activate=not no_activate,
+    )
+    if as_json:
+        print_json(summary(outcome))
+    else:
+        _print(outcome)
+    sys.exit(0 if outcome.verdict.outcome == "pass" or promote_anyway else 9)
+
+
+def summary(outcome: Outcome) -> dict[str, object]:
+    """The outcome as plain values."""
+    return {
+        "version": outcome.version.name,
+        "path": str(outcome.version.path),
+        "status": outcome.version.status,
+        "activated": outcome.activated,
+        "verdict": outcome.verdict.to_dict(),
+        "training": outcome.fitted.figures(),
+        "seconds": outcome.seconds,
+    }
+
+
+def _is_due(workspace: Workspace, base: str) -> bool:
+    from lyra_nli.cli.data import print_due
+    from lyra_nli.storage.engine import read
+    from lyra_nli.training.due import check_due
+
+    with read(workspace.engine) as connection:
+        state = check_due(connection, workspace.generation, workspace.settings.due, base)
+    print_due(state)
+    return state.due
+
+
+def _print(outcome: Outcome) -> None:
+    version, verdict, fitted = outcome.version, outcome.verdict, outcome.fitted
+    click.echo(f"{version.name}: {verdict.outcome}. {verdict.sentence}")
+    for check in verdict.checks:
+        mark = "ok " if check.holds else "NO " if check.enforced else "(no)"
+        click.echo(f"  {mark:<4} {check.name}: {check.value:.3f} (threshold {check.threshold:.3f})")
+    share = fitted.trainable / fitted.total
+    click.echo(
+        f"  trained {fitted.trainable:,} parameters ({share:.2%}) in {fitted.seconds:.0f} s, "
+        f"{fitted.peak_memory / 2**20:.0f} MB; report: {version.path / 'report.md'}"
+    )
+    click.echo("  active now" if outcome.activated else "  not active")

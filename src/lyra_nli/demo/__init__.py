@@ -1,0 +1,1 @@
+"""A sample project, and one turn of the loop on it."""

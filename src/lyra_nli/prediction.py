@@ -1,0 +1,149 @@
+"""Prediction without a server: one pair, or a file of pairs, with any version."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from lyra_nli.errors import InputError, StorageError
+from lyra_nli.loop import load_base_for
+from lyra_nli.models.judge import Judge
+from lyra_nli.models.lora import adapted_model
+from lyra_nli.records import MAX_TEXT_CHARS, Judgement, Pair
+from lyra_nli.registry.manifest import check_base
+from lyra_nli.settings import Settings
+from lyra_nli.workspace import Workspace
+
+_CHUNK = 512
+"""Pairs judged between two writes: memory stays flat however long the file is."""
+
+
+def open_judge(settings: Settings, base_name: str | None, adapter: str) -> Judge:
+    """The model that answers: a base, with the version that `adapter` stands for.
+
+    Without a database ``active`` is the base itself.
+
+    Raises:
+        AdapterNotFoundError, AdapterInvalidError: an unknown, damaged or foreign version.
+        ModelError: the base can't be loaded.
+    """
+    name = base_name or settings.nli.fast_model
+    version = None
+    try:
+        registry = Workspace.open(settings, read_only=True).registry
+    except StorageError:
+        if adapter not in ("active", "base"):
+            raise
+    else:
+        version = registry.resolve(adapter, name)
+        manifest = registry.verify(version.name) if version else None
+    base = load_base_for(settings, name)
+    if version is None or manifest is None:
+        return Judge(base, batch_size=settings.nli.batch_size)
+    check_base(manifest, base.name, base.fingerprint)
+    model = adapted_model(base, version.path)
+    return Judge(base, model, version.name, settings.nli.batch_size)
+
+
+def predict_one(judge: Judge, premise: str, hypothesis: str) -> dict[str, Any]:
+    """Judge one pair."""
+    return _answer(judge.judge([Pair(premise, hypothesis)])[0])
+
+
+def predict_file(judge: Judge, file: Path, out: Path | None) -> int:
+    """Judge a JSONL file of ``pair_id``, ``premise``, ``hypothesis``, in order.
+
+    The whole file is checked before the first pair is judged. `out` appears when it is
+    complete; None prints to standard output.
+
+    Returns:
+        the number of pairs.
+
+    Raises:
+        InputError: with every bad line.
+    """
+    pairs = _read(file)
+    if out is None:
+        _write(judge, pairs, sys.stdout)
+        return len(pairs)
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            _write(judge, pairs, stream)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, out)
+    except BaseException:  # an interrupt too must not leave a partial file
+        os.unlink(temporary)
+        raise
+    return len(pairs)
+
+
+def _write(judge: Judge, pairs: list[tuple[str, Pair]], stream: TextIO) -> None:
+    for start in range(0, len(pairs), _CHUNK):
+        chunk = pairs[start : start + _CHUNK]
+        for (pair_id, _), answer in zip(chunk, judge.judge([p for _, p in chunk]), strict=True):
+            row = {"pair_id": pair_id, **_answer(answer)}
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _answer(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "label": judgement.label,
+        "confidence": judgement.confidence,
+        "probabilities": dict(judgement.probabilities),
+        "raw_label": judgement.raw_label,
+        "truncated": judgement.truncated,
+        "adapter": judgement.adapter,
+    }
+
+
+def _read(file: Path) -> list[tuple[str, Pair]]:
+    pairs: list[tuple[str, Pair]] = []
+    problems: list[str] = []
+    first_line: dict[str, int] = {}
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} can't be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row, found = _parse(line)
+        pair_id = str(row.get("pair_id", number))
+        if pair_id in first_line:
+            found.append(f"pair_id {pair_id!r} stands on line {first_line[pair_id]} already")
+        first_line.setdefault(pair_id, number)
+        problems += [f"line {number}: {problem}" for problem in found]
+        if not found:
+            hypothesis = row["hypothesis"] if "hypothesis" in row else row["nli_hypothesis"]
+            pairs.append((pair_id, Pair(row["premise"], hypothesis)))
+    if problems:
+        raise InputError(
+            f"{file}: {len(problems)} problem(s), nothing was judged", problems=problems
+        )
+    return pairs
+
+
+def _parse(line: str) -> tuple[dict[str, Any], list[str]]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return {}, [f"not JSON: {error}"]
+    if not isinstance(row, dict):
+        return {}, ["not a JSON object"]
+    return row, list(_text_problems(row))
+
+
+def _text_problems(row: dict[str, Any]) -> Iterator[str]:
+    hypothesis = "hypothesis" if "hypothesis" in row else "nli_hypothesis"
+    for name in ("premise", hypothesis):
+        text = row.get(name)
+        if not isinstance(text, str) or not text.strip():
+            yield f"{name} is missing or empty"
+        elif len(text) > MAX_TEXT_CHARS:
+            yield f"{name} is longer than {MAX_TEXT_CHARS:,} characters"

@@ -1,0 +1,28 @@
+"""One tiny base of each architecture, loaded once."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_models import make_tiny_model
+
+from lyra_nli.models.base import Base, load_base
+
+ARCHITECTURES = ("deberta-v2", "bert", "roberta")
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory) -> dict[str, Base]:
+    """Architecture -> base; no test may change one."""
+    folder = tmp_path_factory.mktemp("bases")
+    return {name: load_base(str(make_tiny_model(folder / name, name))) for name in ARCHITECTURES}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def base(request, bases) -> Base:
+    """Each of the three bases in turn."""
+    return bases[request.param]
+
+
+@pytest.fixture(scope="session")
+def deberta(bases) -> Base:
+    return bases["deberta-v2"]
