@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -51,9 +52,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name, batch in batches(base, pairs).items():
         slow, fast = side_by_side(
-            lambda batch=batch: transformers_logits(base, batch),
-            lambda batch=batch: judge.logits(batch),
-            options.repeat,
+            partial(transformers_logits, base, batch), partial(judge.logits, batch), options.repeat
         )
         difference = abs(transformers_logits(base, batch) - judge.logits(batch)).max()
         print(f"| {name} | {slow:.1f} | {fast:.1f} | {slow / fast:.2f} | {difference:.1e} |")
@@ -65,7 +64,10 @@ def batches(base: Base, pairs: list[Pair]) -> dict[str, list[Pair]]:
     """One pair of about 32 and of about 128 tokens, and 32 mixed ones."""
     lengths = [len(row) for row in encode(base, pairs)]
     short = min(range(len(pairs)), key=lambda i: abs(lengths[i] - 32))
-    doubled = [Pair(f"{p.premise} {q.premise}", p.hypothesis) for p, q in zip(pairs, pairs[1:], strict=False)]
+    doubled = [
+        Pair(f"{pair.premise} {other.premise}", pair.hypothesis)
+        for pair, other in zip(pairs, pairs[1:], strict=False)
+    ]
     long_lengths = [len(row) for row in encode(base, doubled)]
     long = min(range(len(doubled)), key=lambda i: abs(long_lengths[i] - 128))
     mixed = random.Random(1).sample(pairs + doubled, 32)

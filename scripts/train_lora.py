@@ -1,6 +1,6 @@
 """Train a LoRA adapter from the corrections in the database: `lyra-nli train`, as a script.
 
-    python scripts/train_lora.py --force --reason "first adapter"
+python scripts/train_lora.py --force --reason "first adapter"
 """
 
 from lyra_nli.cli.main import main

@@ -74,8 +74,12 @@ def train(
     Raises:
         DatasetError: too few corrections, or no honest split.
         ModelError: the base can't be loaded.
-        TrainingError: the run could not finish. Nothing is left behind in any case.
+        TrainingError: the run could not finish.
+        StorageError: the database was not upgraded, or can't be written.
+
+    Whatever ends it, an interrupt included, no half version is left behind.
     """
+    workspace.generation.require_upgraded()
     clock = _Clock()
     recipe, registry = workspace.settings.training, workspace.registry
     with _run(workspace, base_name, forced_reason) as run_id:

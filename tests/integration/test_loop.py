@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -13,15 +11,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from tiny_models import make_tiny_model
+from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
 
 from lyra_nli import loop
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.errors import AdapterError, DatasetError
-from lyra_nli.feedback.importing import import_file
-from lyra_nli.models.judge import Judge
-from lyra_nli.records import Pair
-from lyra_nli.settings import Settings, load_settings
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.reviews import count_reviews
 from lyra_nli.storage.tables import adapters, nli_training_runs
@@ -29,20 +23,6 @@ from lyra_nli.storage.upgrade import init_database
 from lyra_nli.workspace import Workspace
 
 pytestmark = pytest.mark.integration
-
-DRUGS = ["statin", "insulin", "opioid", "vaccine", "steroid", "heparin", "aspirin", "ozone"]
-ENDS = {"supports": "lowers risk", "refutes": "does not lower it", "neutral": "was given in may"}
-
-
-def reviewed_pairs(count: int, seed: int = 0) -> list[tuple[Pair, str]]:
-    """A rule that a random model gets wrong and a tiny adapter can learn."""
-    rng = random.Random(seed)
-    rows = []
-    for index in range(count):
-        label = rng.choice(list(ENDS))
-        drug = f"{rng.choice(DRUGS)} {index}"
-        rows.append((Pair(f"in trial {index} the {drug} {ENDS[label]}", f"it {ENDS[label]}"), label))
-    return rows
 
 
 @pytest.fixture
@@ -55,51 +35,13 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def tiny_settings(folder: Path) -> Settings:
-    base = str(make_tiny_model(folder / "base"))
-    return load_settings(
-        None,
-        {
-            "nli": {"fast_model": base, "adapters_dir": str(folder / "adapters")},
-            "storage": {"database_path": str(folder / "data" / "lyra.db")},
-            "dataset": {"replay_rows": 40},
-            "training": {
-                "target_modules": ["all"],
-                "learning_rate": 0.01,
-                "epochs": 6,
-                "kl_weight": 0.0,
-                "threads": 1,
-                "precision": "fp32",
-            },
-            # A random base knows no general NLI that could be forgotten.
-            "gate": {"max_general_drop": 1.0},
-        },
-    )
-
-
-def add_reviews(workspace: Workspace, folder: Path, rows: list[tuple[Pair, str]]) -> None:
-    base = loop.load_base_for(workspace.settings, workspace.settings.nli.fast_model)
-    said = Judge(base).judge([pair for pair, _ in rows])
-    file = folder / "reviews.jsonl"
-    with file.open("w") as stream:
-        for (pair, label), answer in zip(rows, said, strict=True):
-            row = {
-                "premise": pair.premise,
-                "hypothesis": pair.hypothesis,
-                "predicted_label": answer.label,
-                "predicted_confidence": answer.confidence,
-                "correct_label": label,
-                "group": pair.premise.split()[2],
-            }
-            stream.write(json.dumps(row) + "\n")
-    import_file(workspace.engine, file)
-
-
 def base_name(workspace: Workspace) -> str:
     return workspace.settings.nli.fast_model
 
 
-def test_a_version_learns_passes_serves_and_rolls_back(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_version_learns_passes_serves_and_rolls_back(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     outcome = loop.train(workspace, base_name(workspace), who="tester", forced_reason="first")
 
     assert outcome.verdict.outcome == "pass"

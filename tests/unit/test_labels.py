@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lyra_nli.errors import InputError, ModelError
@@ -45,8 +45,9 @@ def test_the_order_of_the_mapping_itself_does_not_matter(classes, order):
     assert LabelMap.from_id2label(shuffled) == LabelMap.from_id2label(id2label)
 
 
-@given(st.text().filter(lambda text: text.strip().lower() not in sum(NAMES.values(), [])))
+@given(st.text())
 def test_an_unknown_name_is_refused_and_listed(name):
+    assume(not any(name.strip().lower() in names for names in NAMES.values()))
     with pytest.raises(ModelError) as caught:
         LabelMap.from_id2label({0: "entailment", 1: name, 2: "neutral"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,7 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
                 "corrected": counts.corrected,
                 "corrected_unused": counts.corrected_unused,
                 **due_facts(state),
-                "events": events,
+                "events": [asdict(event) for event in events],
             }
         )
         return

@@ -2,9 +2,9 @@
 
 Rows that share an anchor form a group (connected components), and a group stands on one
 side. Where one claim or page ties most rows together, no such split exists without loss: the
-group is then cut along both its claims and its premises, and rows that straddle the cut are
-set aside and counted. So is a group that new rows made of two: one that the active version
-learned from and one that it was judged on.
+largest groups are then cut along both their claims and their premises, and rows that straddle
+the cut are set aside and counted. So is a group that new rows made of two: one that the active
+version learned from and one that it was judged on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Past = Literal["learned", "held"] | None
 
 _PAST: Mapping[Side | None, Past] = {"train": "learned", "dev": "learned", "holdout": "held"}
 
-GIANT = 0.5
-"""A group with more than this share of all rows is cut."""
+_ENOUGH = 0.5
+"""Whole groups must fill this share of the wanted hold-out; else the largest ones are cut."""
 
 _CUT = 0.3
 """Share of claims and of premises that a cut gives to the hold-out (0.3 * 0.3 of the rows)."""
@@ -92,20 +92,18 @@ def split(
         (sides, groups), both in the order of `rows`.
     """
     groups = components(rows)
-    sizes = Counter(groups)
-    giants = {group for group, size in sizes.items() if size > GIANT * len(rows)}
     past = [_PAST.get((seen or {}).get(row.id)) for row in rows]
-    torn = _of_both(groups, past)
-    sides: dict[int, Side] = {}
-    ordinary = [i for i, group in enumerate(groups) if group not in giants | torn]
-    _assign(sides, ordinary, rows, groups, holdout, dev, seed, past)
-    for cut in sorted(giants | torn):
-        members = [i for i, group in enumerate(groups) if group == cut]
-        share = min(_CUT, math.sqrt(holdout)) if cut in giants else 0.0
-        of_members = _cut([rows[i] for i in members], [past[i] for i in members], share, dev, seed)
-        for row, (side, group) in zip(members, of_members, strict=True):
-            sides[row], groups[row] = side, group
-    return [sides[i] for i in range(len(rows))], groups
+    cut = dict.fromkeys(_of_both(groups, past), 0.0)
+    sizes = Counter(group for group in groups if group not in cut)
+    # A group that fits into the hold-out whole is worth more whole.
+    large = sorted((size, group) for group, size in sizes.items() if size > holdout * len(rows))
+    best = _place(rows, groups, past, cut, holdout, dev, seed)
+    while large and best[0].count("holdout") < _ENOUGH * holdout * len(rows):
+        cut[large.pop()[1]] = min(_CUT, math.sqrt(holdout))
+        placed = _place(rows, groups, past, cut, holdout, dev, seed)
+        if placed[0].count("holdout") > best[0].count("holdout"):
+            best = placed
+    return best
 
 
 def leaks(rows: Sequence[Row], sides: Sequence[Side]) -> list[str]:
@@ -116,6 +114,32 @@ def leaks(rows: Sequence[Row], sides: Sequence[Side]) -> list[str]:
             for anchor in row.anchors:
                 places[anchor].add(side == "holdout")
     return sorted(anchor for anchor, both in places.items() if len(both) > 1)
+
+
+def _place(
+    rows: Sequence[Row],
+    groups: Sequence[str],
+    past: Sequence[Past],
+    cut: Mapping[str, float],
+    holdout: float,
+    dev: float,
+    seed: int,
+) -> tuple[list[Side], list[str]]:
+    """Sides and groups of all rows.
+
+    Args:
+        cut: the groups to be cut, each with the share of its claims and premises to hold out.
+    """
+    sides: dict[int, Side] = {}
+    names = list(groups)
+    ordinary = [i for i, group in enumerate(groups) if group not in cut]
+    _assign(sides, ordinary, rows, groups, holdout, dev, seed, past)
+    for giant, share in sorted(cut.items()):
+        members = [i for i, group in enumerate(groups) if group == giant]
+        of_members = _cut([rows[i] for i in members], [past[i] for i in members], share, dev, seed)
+        for row, (side, name) in zip(members, of_members, strict=True):
+            sides[row], names[row] = side, name
+    return [sides[i] for i in range(len(rows))], names
 
 
 def _assign(

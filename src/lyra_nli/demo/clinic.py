@@ -7,7 +7,8 @@ from random import Random
 from typing import Any
 
 from lyra_nli.demo import findings
-from lyra_nli.demo.codebook import (
+from lyra_nli.demo.drafts import Names, Passage, Statement, Topic
+from lyra_nli.demo.facts import (
     Direction,
     Effect,
     Noninferior,
@@ -16,7 +17,6 @@ from lyra_nli.demo.codebook import (
     Scope,
     Size,
 )
-from lyra_nli.demo.drafts import Names, Passage, Statement, Topic
 from lyra_nli.demo.numbers import plain
 from lyra_nli.demo.study import STOPPING, Outcome, Study
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from lyra_nli.demo.codebook import Fact, Proposition
+from lyra_nli.demo.facts import (
+    Fact,
+    Proposition,
+)
 from lyra_nli.demo.phrases import load_text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lyra_nli.demo.codebook import (
+from lyra_nli.demo.facts import (
     Change,
     Estimate,
     Fact,
@@ -101,8 +101,14 @@ def composite(study: Study) -> Found:
 def components(study: Study) -> Found:
     """A composite that is driven by one component while the other does not move."""
     first, second = study.unwelcome, _other_bad(study)
-    whole = study.draw("lower", first)
-    parts = study.draw("same", first, whole), study.draw("lower", second, whole)
+    moved = study.draw("lower", second)
+    unmoved = study.draw("same", first, moved)
+    whole = study.draw("lower", first, moved)
+    # The ratio of a composite lies between those of its components.
+    while not moved.value < whole.value < unmoved.value:
+        moved, unmoved = study.draw("lower", second, whole), study.draw("same", first, whole)
+        whole = study.draw("lower", first, moved)
+    parts = unmoved, moved
     sides = {"first": _side(study, first, parts[0]), "second": _side(study, second, parts[1])}
     text = study.write("components", study.slots(first), figures(whole), sides)
     return text, (

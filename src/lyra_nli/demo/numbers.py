@@ -6,7 +6,12 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-from lyra_nli.demo.codebook import EVERYONE, Estimate, Reading, Scope
+from lyra_nli.demo.facts import (
+    EVERYONE,
+    Estimate,
+    Reading,
+    Scope,
+)
 
 MEASURES = (("hazard ratio", "HR"), ("risk ratio", "RR"), ("odds ratio", "OR"))
 
@@ -127,7 +132,7 @@ def _fits(result: Result, reading: Reading) -> bool:
 # Percentages before and after whose difference, ratio and number needed to treat are round.
 CHANGES = (
     (4.0, 2.0), (8.0, 6.0), (10.0, 8.0), (5.0, 4.0), (20.0, 15.0), (16.0, 12.0), (2.0, 1.0),
-    (12.5, 10.0), (25.0, 20.0), (40.0, 30.0), (7.5, 5.0), (10.0, 7.5), (50.0, 40.0), (5.0, 2.5),
+    (12.5, 10.0), (25.0, 20.0), (40.0, 30.0), (10.0, 7.5), (50.0, 40.0), (5.0, 2.5),
     (18.0, 13.5), (30.0, 24.0), (15.0, 12.0), (24.0, 18.0), (36.0, 27.0), (10.0, 5.0),
     (20.0, 16.0), (12.0, 9.0), (9.0, 4.5), (28.0, 21.0), (32.0, 24.0), (14.0, 7.0), (22.5, 18.0),
 )  # fmt: skip

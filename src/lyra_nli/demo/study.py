@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from lyra_nli.demo.codebook import Reading
 from lyra_nli.demo.drafts import Names
+from lyra_nli.demo.facts import (
+    Reading,
+)
 from lyra_nli.demo.numbers import Result, draw, draw_change, p_value_forms
 from lyra_nli.demo.phrases import Writer, in_words, load_text
 

@@ -16,8 +16,14 @@ from random import Random
 from typing import Any
 
 from lyra_nli.demo.clinic import clinic_topic
-from lyra_nli.demo.codebook import Fact, PrimaryMet, Proposition, Silent, about, askable, label
+from lyra_nli.demo.codebook import about, askable, label
 from lyra_nli.demo.drafts import Names, Topic
+from lyra_nli.demo.facts import (
+    Fact,
+    PrimaryMet,
+    Proposition,
+    Silent,
+)
 from lyra_nli.demo.phrases import load_text
 from lyra_nli.demo.policy import policy_topic
 from lyra_nli.labels import LABELS, Label
@@ -150,49 +156,45 @@ def _lay_out(seed: int, rng: Random, topic: Topic) -> _Laid:
         Fragment(make_id("frag", number), pages[each.page].id, each.text, each.kind, each.facts)
         for number, each in enumerate(texts.values())
     )
+    # Two statements of one proposition would be one claim in two wordings: the last stays.
     propositions = {each.proposition: each.text for each in topic.statements}
     claims = tuple(
         Claim(make_id("claim", number), topic.slug, text, proposition)
         for number, (proposition, text) in enumerate(propositions.items())
     )
-    asked = (
-        (fragment, claim)
+    asked = [
+        (fragment, claim, proposition)
         for fragment in fragments
-        for claim in claims
-        if askable(fragment.facts, claim.proposition) and not _unnamed_trial(fragment, claim)
+        for claim, proposition in zip(claims, propositions, strict=True)
+        if askable(fragment.facts, proposition) and not _unnamed_trial(fragment, proposition)
+    ]
+    candidates = tuple(
+        (
+            Edge(
+                id=make_id("edge", number),
+                fragment_id=fragment.id,
+                claim_id=claim.id,
+                label=label(fragment.facts, proposition),
+                topic=topic.slug,
+                kind=fragment.kind,
+            ),
+            about(fragment.facts, proposition),
+        )
+        for number, (fragment, claim, proposition) in enumerate(asked)
     )
-    return _Laid(
-        pages,
-        fragments,
-        claims,
-        tuple(
-            (
-                Edge(
-                    id=make_id("edge", number),
-                    fragment_id=fragment.id,
-                    claim_id=claim.id,
-                    label=label(fragment.facts, claim.proposition),
-                    topic=topic.slug,
-                    kind=fragment.kind,
-                ),
-                about(fragment.facts, claim.proposition),
-            )
-            for number, (fragment, claim) in enumerate(asked)
-        ),
-    )
+    return _Laid(pages, fragments, claims, candidates)
 
 
-def _unnamed_trial(fragment: Fragment, claim: Claim) -> bool:
+def _unnamed_trial(fragment: Fragment, proposition: Proposition) -> bool:
     """A text that may or may not come from the trial whose primary outcome is claimed."""
-    if not isinstance(claim.proposition, PrimaryMet):
+    if not isinstance(proposition, PrimaryMet):
         return False
     if any(isinstance(fact, Silent) for fact in fragment.facts):
         return False
-    trial = claim.proposition.trial
     if any(getattr(fact, "primary_of", "") for fact in fragment.facts):
         return False
     named = re.search(r"the (\S+) trial", fragment.text, re.IGNORECASE)
-    return named is None or named[1] == trial
+    return named is None or named[1] == proposition.trial
 
 
 def _choose(rng: Random, topics: list[_Laid], n_pairs: int, mix: Mapping[str, Any]) -> set[str]:

@@ -7,6 +7,7 @@ and the gain is shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -225,8 +226,14 @@ def _decide(
 
 
 def _at_least(name: str, value: float, threshold: float, *, enforced: bool = True) -> Check:
-    return Check(name, value, threshold, value >= threshold, enforced)
+    holds = value >= threshold or _same(value, threshold)
+    return Check(name, value, threshold, holds, enforced)
 
 
 def _at_most(name: str, value: float, threshold: float) -> Check:
-    return Check(name, value, threshold, value <= threshold, True)
+    return Check(name, value, threshold, value <= threshold or _same(value, threshold), True)
+
+
+def _same(value: float, threshold: float) -> bool:
+    """Equal but for rounding: 0.24 is not below 0.27 - 0.03, which is 0.24000000000000002."""
+    return math.isclose(value, threshold, rel_tol=0, abs_tol=1e-9)

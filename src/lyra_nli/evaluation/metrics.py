@@ -23,7 +23,11 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95% interval; ``n`` is what it was counted on."""
+    """A share with its 95% interval.
+
+    Attributes:
+        n: what it was counted on; 0 means that there is no figure, whatever `value` says.
+    """
 
     value: float
     low: float
@@ -113,7 +117,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
     Wilson (1927), Probable inference, the law of succession, and statistical inference.
     """
     if n == 0:
-        return Interval(math.nan, 0.0, 1.0, 0)
+        return Interval(0.0, 0.0, 1.0, 0)
     bounds = stats.binomtest(hits, n).proportion_ci(level, method="wilson")
     return Interval(hits / n, float(bounds.low), float(bounds.high), n)
 

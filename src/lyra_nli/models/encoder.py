@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import DebertaV2ForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
@@ -36,7 +37,7 @@ def forward_of(model: nn.Module, *, frozen: bool) -> Forward:
     Args:
         frozen: the weights will not change any more, so that tables may be kept.
     """
-    classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
+    classifier = model.get_base_model() if isinstance(model, PeftModel) else model
     if isinstance(classifier, DebertaV2ForSequenceClassification) and _is_disentangled(classifier):
         return DebertaForward(classifier, frozen=frozen)
 
@@ -141,7 +142,8 @@ class DebertaForward:
 
     def _split(self, states: torch.Tensor) -> torch.Tensor:
         """[rows, length, size] -> [rows, heads, length, head size]."""
-        return states.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        rows, length, _ = states.shape
+        return states.view(rows, length, self._heads, -1).transpose(1, 2)
 
 
 @dataclass(frozen=True)

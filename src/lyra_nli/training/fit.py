@@ -35,6 +35,8 @@ from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.precision import compute_dtype, device
 
 _EVAL_BATCH = 32
+_PASS_TOKENS = 4096
+"""Padded tokens per forward and backward pass: about 1.5 GB of activations at most."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,7 @@ class _Run:
         """One optimizer step over a batch, in as many passes as memory asks for."""
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for start in range(0, len(batch), self.micro_batch):
-            part = batch[start : start + self.micro_batch]
+        for part in self._parts(rows, batch):
             loss = self._loss(rows, part) / len(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
@@ -225,6 +226,13 @@ class _Run:
         optimizer.step()
         self.peak_memory = max(self.peak_memory, self.process.memory_info().rss)
         return total
+
+    def _parts(self, rows: Rows, batch: list[int]) -> Iterator[list[int]]:
+        """Cut a batch into passes: few enough rows, and few enough tokens, to bound memory."""
+        longest = max(len(rows.encoded[index]) for index in batch)
+        size = max(1, min(self.micro_batch, _PASS_TOKENS // longest))
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size]
 
     def _loss(self, rows: Rows, part: list[int]) -> torch.Tensor:
         """Summed loss of some rows: weighted cross-entropy + kl_weight * KL(base || model)."""

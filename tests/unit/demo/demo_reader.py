@@ -89,7 +89,7 @@ def least_bound(text: str) -> int:
 def dates(text: str) -> list[date]:
     """Every date in a text."""
     found = re.findall(r"\b(\d{1,2} [A-Z][a-z]+ \d{4})", text)
-    return [datetime.strptime(item, "%d %B %Y").date() for item in found]  # noqa: DTZ007
+    return [datetime.strptime(item, "%d %B %Y").date() for item in found]
 
 
 def fine_bounds(text: str) -> tuple[int, int]:

@@ -4,7 +4,8 @@ from datetime import date
 
 import pytest
 
-from lyra_nli.demo.codebook import (
+from lyra_nli.demo.codebook import about, askable, label
+from lyra_nli.demo.facts import (
     BoundByClass,
     BoundBySize,
     Budget,
@@ -29,9 +30,6 @@ from lyra_nli.demo.codebook import (
     Start,
     Threshold,
     Verdict,
-    about,
-    askable,
-    label,
 )
 
 LOWER = Estimate("stroke", 0.72, 0.60, 0.87)
@@ -48,8 +46,14 @@ SMALL = Estimate("stroke", 0.60, 0.20, 1.90, conclusive=False)
         (SAME, "refutes refutes supports supports supports"),
         (SMALL, "neutral neutral neutral neutral neutral"),
         (Verdict("stroke", "same"), "refutes refutes supports supports supports"),
-        (Estimate("stroke", -2, -3.1, -0.9, neutral=0), "supports refutes refutes refutes supports"),
-        (Estimate("stroke", -0.4, -1.3, 0.5, neutral=0), "refutes refutes supports supports supports"),
+        (
+            Estimate("stroke", -2, -3.1, -0.9, neutral=0),
+            "supports refutes refutes refutes supports",
+        ),
+        (
+            Estimate("stroke", -0.4, -1.3, 0.5, neutral=0),
+            "refutes refutes supports supports supports",
+        ),
         (Estimate("death", 0.72, 0.60, 0.87), "neutral neutral neutral neutral neutral"),
         (Estimate("stroke", 0.7, 0.5, 0.9, Scope(people="women")), "neutral " * 5),
         (Silent("stroke", "surrogate"), "neutral " * 5),

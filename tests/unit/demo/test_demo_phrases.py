@@ -63,7 +63,9 @@ def test_tidy(raw: str, clean: str) -> None:
     assert tidy(raw) == clean
 
 
-@pytest.mark.parametrize(("number", "text"), [(0, "zero"), (10, "ten"), (11, "11"), (2500, "2,500")])
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "zero"), (10, "ten"), (11, "11"), (2500, "2,500")]
+)
 def test_in_words(number: int, text: str) -> None:
     assert in_words(number) == text
 

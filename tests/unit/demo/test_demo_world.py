@@ -7,14 +7,14 @@ import sys
 from collections import Counter
 from itertools import pairwise
 
+import demo_reader as reader
 import pytest
 
-from lyra_nli.demo import codebook as c
+from lyra_nli.demo import facts as c
+from lyra_nli.demo.numbers import CHANGES
 from lyra_nli.demo.world import Edge, World, build_world
 from lyra_nli.labels import LABELS
 from lyra_nli.records import Pair
-
-import demo_reader as reader
 
 SEEDS = (7, 2024)
 
@@ -71,7 +71,9 @@ def reread_effect(pair: Pair, fact: c.Estimate, claim: c.Effect) -> str | None:
 
 
 def reread_margin(pair: Pair) -> str:
-    margins = re.findall(r"margin (?:was|of) (\d\.\d+)|below (\d\.\d+)|margin (\d\.\d+)", pair.premise)
+    margins = re.findall(
+        r"margin (?:was|of) (\d\.\d+)|below (\d\.\d+)|margin (\d\.\d+)", pair.premise
+    )
     margin = float(next(filter(None, margins[0])))
     bounds = re.search(r"(\d\.\d\d)(?:-| to |, )(\d\.\d\d)", pair.premise)
     upper = float(bounds[2] if bounds else re.search(r"interval (\d\.\d\d)", pair.premise)[1])
@@ -154,7 +156,9 @@ def test_every_label_follows_from_the_facts_by_counting_possible_worlds(world: W
             if getattr(fact, "subject", None) == claim.subject and scope == claim.scope:
                 possible &= signs(fact)
         answers = {truths[claim.direction](sign) for sign in possible}
-        expected = "neutral" if len(answers) == 2 else "supports" if answers == {True} else "refutes"
+        expected = (
+            "neutral" if len(answers) == 2 else "supports" if answers == {True} else "refutes"
+        )
         assert edge.label == expected, (facts, claim)
         checked += 1
     assert checked > 0.5 * len(world.edges)
@@ -336,6 +340,20 @@ def test_no_heavy_import() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
     assert out.split() == ["False", "False"]
+
+
+def test_a_composite_lies_between_its_components(world: World) -> None:
+    trios = [f.facts for f in world.fragments if f.kind == "components"]
+    assert trios
+    for whole, unmoved, moved in trios:
+        assert moved.value < whole.value < unmoved.value
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_sizes_of_falls_are_round(change: tuple[float, float]) -> None:
+    before, after = change
+    for figure in (before - after, 100 * (before - after) / before):
+        assert figure == pytest.approx(round(figure, 1))
 
 
 def test_intervals_cover_their_estimate(world: World) -> None:

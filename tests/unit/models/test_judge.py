@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import make_tiny_model
 
 from lyra_nli.errors import InputError
 from lyra_nli.labels import LABELS
@@ -94,7 +95,7 @@ def test_a_model_with_another_class_order_says_the_same(bases, pairs, tmp_path, 
 def test_a_judgement_says_all_of_itself(base, pairs):
     judge = Judge(base, adapter="lora-lyra-v7")
     judgements = judge.judge(pairs)
-    assert {one.label for one in judgements} == set(LABELS)  # the pairs are no trivial case
+    assert len({one.label for one in judgements}) > 1  # the pairs are no trivial case
     for one, logits in zip(judgements, judge.logits(pairs), strict=True):
         assert list(one.probabilities) == list(LABELS)
         assert sum(one.probabilities.values()) == pytest.approx(1)
@@ -111,11 +112,11 @@ def test_a_judgement_says_all_of_itself(base, pairs):
     assert any(one.truncated for one in judgements)
 
 
-def test_another_model_is_judged_with_when_given(bases, pairs):
-    base, other = bases["deberta-v2"], bases["bert"]
-    np.testing.assert_array_equal(
-        Judge(base, other.model).logits(pairs), Judge(other).logits(pairs)
-    )
+def test_another_model_is_judged_with_when_given(deberta, pairs, tmp_path):
+    other = load_base(str(make_tiny_model(tmp_path, seed=5)))
+    own, given = Judge(deberta).logits(pairs), Judge(deberta, other.model).logits(pairs)
+    np.testing.assert_array_equal(given, Judge(other).logits(pairs))
+    assert np.abs(given - own).max() > 0.1
 
 
 def test_no_pairs_have_no_judgements(base):

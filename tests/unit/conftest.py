@@ -1,11 +1,13 @@
-"""One tiny base of each architecture, loaded once."""
+"""One tiny base of each architecture, loaded once; torch is imported only where it is asked for."""
 
 from __future__ import annotations
 
-import pytest
-from tiny_models import make_tiny_model
+from typing import TYPE_CHECKING
 
-from lyra_nli.models.base import Base, load_base
+import pytest
+
+if TYPE_CHECKING:
+    from lyra_nli.models.base import Base
 
 ARCHITECTURES = ("deberta-v2", "bert", "roberta")
 
@@ -13,6 +15,10 @@ ARCHITECTURES = ("deberta-v2", "bert", "roberta")
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory) -> dict[str, Base]:
     """Architecture -> base; no test may change one."""
+    from tiny_models import make_tiny_model
+
+    from lyra_nli.models.base import load_base
+
     folder = tmp_path_factory.mktemp("bases")
     return {name: load_base(str(make_tiny_model(folder / name, name))) for name in ARCHITECTURES}
 
@@ -25,4 +31,5 @@ def base(request, bases) -> Base:
 
 @pytest.fixture(scope="session")
 def deberta(bases) -> Base:
+    """The architecture that Lyra uses."""
     return bases["deberta-v2"]

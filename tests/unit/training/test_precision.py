@@ -1,0 +1,55 @@
+"""Precision: bfloat16 where the machine multiplies it, float32 elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lyra_nli.training.precision import compute_dtype, device
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """A machine without a GPU whose CPU can do what the test says."""
+
+    def cpu(**capabilities: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    return cpu
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({}, torch.float32),
+        ({"avx2": True, "avx512_f": True}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
+    ],
+)
+def test_auto_takes_what_the_cpu_multiplies(cpu, capabilities, expected):
+    cpu(**capabilities)
+    assert compute_dtype("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+@pytest.mark.parametrize("capable", [True, False])
+def test_a_wish_is_a_wish(cpu, wanted, expected, capable):
+    cpu(avx512_bf16=capable)
+    assert compute_dtype(wanted) == expected
+
+
+@pytest.mark.parametrize(("capable", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_gpu_is_asked_itself(monkeypatch, capable, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: capable)
+    assert device() == torch.device("cuda")
+    assert compute_dtype("auto") == expected
+
+
+def test_this_machine_can_be_asked():
+    assert compute_dtype("auto") in (torch.float32, torch.bfloat16)
