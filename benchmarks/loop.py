@@ -114,7 +114,8 @@ def run_row(name: str) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| | seconds | peak MB | trained | adapter MB | accuracy | Brier | fixed | broken | general |",
+        "| | seconds | peak MB | trained | adapter MB | accuracy | Brier | fixed | broken "
+        "| general |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [

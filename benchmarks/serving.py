@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -65,8 +66,7 @@ def batches(base: Base, pairs: list[Pair]) -> dict[str, list[Pair]]:
     lengths = [len(row) for row in encode(base, pairs)]
     short = min(range(len(pairs)), key=lambda i: abs(lengths[i] - 32))
     doubled = [
-        Pair(f"{pair.premise} {other.premise}", pair.hypothesis)
-        for pair, other in zip(pairs, pairs[1:], strict=False)
+        Pair(f"{pair.premise} {other.premise}", pair.hypothesis) for pair, other in pairwise(pairs)
     ]
     long_lengths = [len(row) for row in encode(base, doubled)]
     long = min(range(len(doubled)), key=lambda i: abs(long_lengths[i] - 128))

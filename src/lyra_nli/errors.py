@@ -4,7 +4,7 @@ LyraNliError                    exit  http
 ├── InputError                     2   422   the caller's data or arguments
 │   └── SettingsError              2   500   the settings file or LYRA_* variables
 ├── StorageError                   3   503   the database is missing, read-only, busy, foreign
-├── DatasetError                   4   409   the reviews can't make a dataset (too few, one label...)
+├── DatasetError                   4   409   the reviews can't make a dataset (too few, tied)
 ├── ModelError                     5   503   a base model can't be had, or can't be mapped
 ├── AdapterError                   6   409   an adapter can't be used as asked
 │   ├── AdapterNotFoundError       6   404
