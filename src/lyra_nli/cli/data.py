@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -131,7 +132,12 @@ def due_facts(state: Due) -> dict[str, object]:
     return {
         "due": state.due,
         "conditions": [
-            {"name": c.name, "value": c.value, "threshold": c.threshold, "holds": c.holds}
+            {
+                "name": c.name,
+                "value": c.value if math.isfinite(c.value) else None,
+                "threshold": c.threshold,
+                "holds": c.holds,
+            }
             for c in state.conditions
         ],
     }

@@ -6,8 +6,8 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lyra_nli.dataset.clean import Cleaned, clean, text_anchors
 from lyra_nli.dataset.split import Row, Side, leaks, split
@@ -25,7 +25,8 @@ class Dataset:
 
     Attributes:
         general: general NLI that is never trained on, for the forgetting check.
-        aside: rows that straddle a cut group: neither learned from nor judged on.
+        aside: rows that straddle a cut group or do not fit the model: not learned from, not
+            judged on.
         cleaned: what cleaning found.
     """
 
@@ -50,6 +51,25 @@ class Dataset:
     def split_hash(self) -> str:
         """SHA-256 over the sides' row ids."""
         return _hash(self.row_ids().items())
+
+    def examples(self) -> list[Example]:
+        """All examples that have a part in a run."""
+        return [example for side in self.sides().values() for example in side]
+
+    def without(self, ids: Collection[str]) -> Dataset:
+        """The same dataset, with these examples set aside."""
+
+        def kept(side: tuple[Example, ...]) -> tuple[Example, ...]:
+            return tuple(example for example in side if example.id not in ids)
+
+        return replace(
+            self,
+            train=kept(self.train),
+            dev=kept(self.dev),
+            holdout=kept(self.holdout),
+            general=kept(self.general),
+            aside=(*self.aside, *(e for e in self.examples() if e.id in ids)),
+        )
 
     def row_ids(self) -> dict[str, list[str]]:
         """Side -> ids of its examples, in order."""

@@ -54,13 +54,13 @@ class Bases:
         """
         slot = self._slots.get(name)
         if slot is None:
-            if name not in self._revisions:
+            if name not in self._names:
                 raise AdapterInvalidError(
                     f"that adapter is made for the base model {name}",
-                    hint=f"This server runs {' and '.join(self._revisions)}.",
+                    hint=f"This server runs {' and '.join(self._names)}.",
                 )
-            revision, window = self._revisions[name], self._nli.max_length
-            base = load_base(name, revision=revision, max_length=window)
+            revision = self._nli.revision_of(name)
+            base = load_base(name, revision=revision, max_length=self._nli.max_length)
             slot = Slot(base, batch_size=self._nli.batch_size)
             self._follower.look([*self._slots.values(), slot])
             # Replaced, not changed: the event loop may be walking over it.
@@ -107,7 +107,7 @@ class Bases:
         off = {slot.current.name for slot in self._slots.values() if slot.current.version}
         if off or self._source.exists:
             with self._source.open(read_only=False) as registry:
-                for name in self._revisions:
+                for name in self._names:
                     active = registry.active(name)
                     if active is not None:
                         registry.deactivate(name, who=who, reason=reason)
@@ -155,10 +155,9 @@ class Bases:
         }
 
     @property
-    def _revisions(self) -> dict[str, str | None]:
-        """The bases' names and pinned revisions; one entry when both are the same."""
-        nli = self._nli
-        return {nli.slow_model: nli.slow_revision, nli.fast_model: nli.fast_revision}
+    def _names(self) -> list[str]:
+        """The bases of this server; one entry when fast and slow are the same."""
+        return list(dict.fromkeys((self._nli.slow_model, self._nli.fast_model)))
 
     def _wanted(self, registry: Registry, adapter: str | None) -> Version:
         if adapter is not None:

@@ -10,7 +10,7 @@ import torch
 
 from lyra_nli.errors import InputError
 from lyra_nli.models.base import Base
-from lyra_nli.records import Pair
+from lyra_nli.records import Example, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,15 @@ def encode(base: Base, pairs: Sequence[Pair]) -> list[EncodedPair]:
         _row(base, *rows.get(index, (whole, index)), truncated=index in rows)
         for index in range(len(pairs))
     ]
+
+
+def misfits(base: Base, examples: Sequence[Example]) -> frozenset[str]:
+    """Ids of the examples that `encode` would refuse for this base."""
+    return frozenset(
+        example.id
+        for example in examples
+        for _ in (*_text_problems(0, example.pair), *_length_problems(base, 0, example.pair))
+    )
 
 
 def collate(base: Base, rows: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:
@@ -102,20 +111,23 @@ def _tokenize(
 
 
 def _refuse_long_hypotheses(base: Base, pairs: Sequence[Pair], suspects: Sequence[int]) -> None:
-    # One token at least must be left of the premise, or the pair says nothing.
-    room = base.max_length - base.tokenizer.num_special_tokens_to_add(pair=True) - 1
-    problems = []
-    for index in suspects:
-        ids = base.tokenizer(pairs[index].hypothesis, add_special_tokens=False, verbose=False)
-        if len(ids["input_ids"]) > room:
-            count = len(ids["input_ids"])
-            problems.append(f"pair {index}: the hypothesis has {count} tokens, at most {room} fit")
+    problems = [p for index in suspects for p in _length_problems(base, index, pairs[index])]
     if problems:
         raise InputError(
             "hypotheses are never cut, and these are too long for the model",
             problems=problems,
             hint="Split the claim into shorter ones.",
         )
+
+
+def _length_problems(base: Base, index: int, pair: Pair) -> Iterator[str]:
+    # One token at least must be left of the premise, or the pair says nothing.
+    room = base.max_length - base.tokenizer.num_special_tokens_to_add(pair=True) - 1
+    if 2 * len(pair.hypothesis.encode()) <= room:  # at most one token a byte and a word mark
+        return
+    ids = base.tokenizer(pair.hypothesis, add_special_tokens=False, verbose=False)
+    if (count := len(ids["input_ids"])) > room:
+        yield f"pair {index}: the hypothesis has {count} tokens, at most {room} fit"
 
 
 def _row(base: Base, encoded: Mapping[str, Any], row: int, *, truncated: bool) -> EncodedPair:

@@ -210,3 +210,13 @@ class TestRefusals:
     def test_a_single_review(self):
         with pytest.raises(DatasetError, match="can't be split"):
             build(make_reviews(1), make_replay(), SETTINGS)
+
+
+def test_examples_set_aside_leave_every_side_and_are_counted(dataset: Dataset) -> None:
+    gone = {dataset.train[0].id, dataset.holdout[0].id}
+    smaller = dataset.without(gone)
+    assert {example.id for example in smaller.aside} >= gone
+    assert not gone & {example.id for example in smaller.examples()}
+    assert len(smaller.examples()) == len(dataset.examples()) - 2
+    assert smaller.content_hash != dataset.content_hash
+    assert dataset.without(set()).content_hash == dataset.content_hash

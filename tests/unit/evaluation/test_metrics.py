@@ -76,6 +76,12 @@ class TestEce:
         assert ece(probabilities, labels, bins=5) == pytest.approx(0.81 - 0.5)
         assert ece(probabilities, labels, bins=100) == pytest.approx((0.2 + 0.82) / 2)
 
+    def test_a_bin_reaches_from_its_own_edge_to_the_next(self):
+        # Of two bins, .6 and .9 are both in the upper one, and certainty is too.
+        probabilities = np.array([[0.6, 0.3, 0.1], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]])
+        expected = abs(2 / 3 - (0.6 + 0.9 + 1.0) / 3)
+        assert ece(probabilities, np.array([0, 1, 0]), bins=2) == pytest.approx(expected)
+
     def test_certainty_belongs_to_the_last_bin(self):
         assert ece(np.eye(3), np.array([0, 1, 2])) == 0
         assert ece(np.eye(3), np.array([1, 2, 0])) == 1

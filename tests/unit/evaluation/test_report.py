@@ -56,6 +56,8 @@ def test_every_model_is_scored_on_every_population(page):
     assert rows["hold-out"][1].startswith("0.500 [0.404, 0.596]")
     assert rows["hold-out"][2].startswith("0.700 [")
     assert rows["hold-out"][3].startswith("0.870 [")
+    # Right at .8 costs .06, wrong at .8 costs 1.46.
+    assert rows["hold-out"][4:] == ["0.760", "0.480", "0.242"]
     assert rows["general NLI"][0] == "100"
     assert "accuracy active (lora-lyra-v1)" in page
 

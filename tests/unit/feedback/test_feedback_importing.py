@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +217,11 @@ def test_a_reader_that_stops_in_the_middle_leaves_nothing(engine: Engine, tmp_pa
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
 FULL_TEXT = ANY_TEXT.filter(lambda value: bool(value.strip()))
 LABEL = st.sampled_from(["supports", "refutes", "neutral"])
-MOMENT = st.datetimes(timezones=st.just(None) | st.timezones()).map(
-    lambda moment: moment.replace(year=max(1900, min(moment.year, 2900)), fold=0).isoformat()
-)
+MOMENT = st.datetimes(
+    min_value=datetime(1900, 1, 1),
+    max_value=datetime(2900, 1, 1),
+    timezones=st.just(None) | st.timezones(),
+).map(lambda moment: moment.replace(fold=0).isoformat())
 VALID = st.fixed_dictionaries(
     {
         "premise": FULL_TEXT,

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyra_nli.errors import InputError
-from lyra_nli.models.base import load_base
-from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
-from lyra_nli.records import Pair
+from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode, misfits
+from lyra_nli.records import Example, Pair
 
 SPELT = ["[SEP]", "[CLS]", "[PAD]", "[MASK]", "[UNK]", "</s>", "<s>", "<pad>", "<mask>", "<unk>"]
 WORDS = [
@@ -221,3 +221,20 @@ def test_batches_by_length_hold_every_row_once(lengths, batch_size):
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[position] for position in flat] == sorted(lengths, reverse=True)
     assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_misfits_are_what_encode_refuses(base: Base) -> None:
+    texts = ["a short claim", "word " * base.max_length, "é" * base.max_length, "x" * 5000, " "]
+    examples = [
+        Example(str(i), Pair("the drug lowers risk", text), "neutral", "agreed", "")
+        for i, text in enumerate(texts)
+    ]
+    refused = set()
+    for example in examples:
+        try:
+            encode(base, [example.pair])
+        except InputError:
+            refused.add(example.id)
+    assert misfits(base, examples) == refused
+    assert "1" in refused
+    assert "0" not in refused

@@ -243,6 +243,8 @@ class TestMemory:
         pieces = train(deberta, tmp_path, rows, **changes)
         assert (whole.micro_batch, pieces.micro_batch) == (16, 4)
         assert parts
+        losses = [row["loss"] for row in log_rows(tmp_path) if row["kind"] == "step"]
+        assert losses[3:] == pytest.approx(losses[:3], rel=1e-2)
         np.testing.assert_allclose(
             log_p(deberta, pieces.model, rows), log_p(deberta, whole.model, rows), atol=5e-3
         )
