@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
 from rich.console import Console
 
 from lyra_nli import provenance
@@ -24,7 +25,8 @@ from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.models.lora import adapted_model, attach, save_adapter
-from lyra_nli.registry.artifact import Manifest, staged
+from lyra_nli.registry.artifact import staged
+from lyra_nli.registry.manifest import Manifest, check_base
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import now, write
@@ -81,7 +83,7 @@ def train(
     Whatever ends it, an interrupt included, no half version is left behind.
     """
     workspace.generation.require_upgraded()
-    clock = _Clock()
+    clock = Clock()
     recipe, registry = workspace.settings.training, workspace.registry
     with _run(workspace, base_name, forced_reason) as run_id:
         with clock.step("dataset"):
@@ -108,12 +110,13 @@ def train(
                 status=_STATUS[verdict.outcome],
                 run_id=run_id,
                 parent=verdict.active,
-                samples_used=len(dataset.train) + len(dataset.dev),
+                samples_used=sum(e.source != "replay" for e in (*dataset.train, *dataset.dev)),
                 metrics=manifest.metrics,
                 verdict=verdict.outcome,
                 report_path="report.md",
             )
         with write(workspace.engine) as connection:
+            # Also those that judged it: the same reviews would only give the same version.
             ids = [review.id for review in reviews]
             mark_trained(
                 connection, workspace.generation, ids, version.name, version.lyra_adapter_id
@@ -144,11 +147,23 @@ def load_base_for(settings: Settings, name: str) -> Base:
 
 
 def train_adapter(
-    base: Base, dataset: Dataset, recipe: TrainingSettings, log: TrainingLog
+    base: Base,
+    dataset: Dataset,
+    recipe: TrainingSettings,
+    log: TrainingLog,
+    micro_batch: int | None = None,
 ) -> Fitted:
     """Fit fresh adapters on the dataset's train rows, stopping early on its dev rows."""
     dtype = compute_dtype(recipe.precision)
-    return fit(base, lambda: attach(base, recipe, dtype), dataset.train, dataset.dev, recipe, log)
+    return fit(
+        base,
+        lambda: attach(base, recipe, dtype),
+        dataset.train,
+        dataset.dev,
+        recipe,
+        log,
+        micro_batch,
+    )
 
 
 def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Dataset) -> Verdict:
@@ -157,6 +172,7 @@ def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Datas
     active = workspace.registry.active(base.name)
     models = {"base": base.model, "candidate": adapted_model(base, adapter_dir)}
     if active:
+        check_base(workspace.registry.verify(active.name), base.name, base.fingerprint)
         models["active"] = adapted_model(base, active.path)
     answers = {}
     for name, model in models.items():
@@ -179,7 +195,9 @@ def describe(
     workspace: Workspace, base: Base, dataset: Dataset, fitted: Fitted, verdict: Verdict
 ) -> Manifest:
     """Everything needed to make the version again."""
-    recipe = workspace.settings.training.model_dump(mode="json")
+    recipe = workspace.settings.training
+    precision = "bf16" if compute_dtype(recipe.precision) == torch.bfloat16 else "fp32"
+    as_run = recipe.model_copy(update={"threads": fitted.threads, "precision": precision})
     holdout = verdict.populations[0].scores
     return Manifest(
         base_model=base.name,
@@ -188,11 +206,12 @@ def describe(
         dataset_hash=dataset.content_hash,
         split_hash=dataset.split_hash,
         row_ids=dataset.row_ids(),
-        recipe=recipe,
+        recipe=as_run.model_dump(mode="json"),
         dataset_settings=workspace.settings.dataset.model_dump(mode="json"),
         library_versions=provenance.library_versions(),
         git_commit=provenance.git_commit(),
-        seed=workspace.settings.training.seed,
+        seed=recipe.seed,
+        max_length=base.max_length,
         threads=fitted.threads,
         created_at=now(),
         metrics={
@@ -216,7 +235,7 @@ def lineage(manifest: Manifest, dataset: Dataset) -> dict[str, object]:
             for source, count in sorted(dataset.count("train", "source").items())
         ),
         "early stopping": f"{len(dataset.dev)} dev rows, best epoch {training['best_epoch']}",
-        "set aside": f"{len(dataset.aside)} rows that straddle a cut group",
+        "set aside": f"{len(dataset.aside)} rows that straddle a cut group or do not fit",
         "dataset": manifest.dataset_hash[:12],
         "trained parameters": f"{training['trainable']:,} of {training['total']:,} "
         f"({training['trainable'] / training['total']:.2%})",
@@ -234,18 +253,21 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
     """
     version = workspace.registry.get(name)
     manifest = workspace.registry.verify(version.name)
-    base = load_base_for(workspace.settings, manifest.base_model)
+    base = load_base(
+        manifest.base_model, revision=manifest.base_revision, max_length=manifest.max_length
+    )
     if base.fingerprint != manifest.base_fingerprint:
         raise AdapterError(f"{version.name} was trained on other weights of {base.name}")
     dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids)
     if dataset.content_hash != manifest.dataset_hash:
         raise DatasetError(f"the rows that {version.name} learned from have changed since")
-    recipe = TrainingSettings.model_validate({**manifest.recipe, "threads": manifest.threads})
+    recipe = TrainingSettings.model_validate(manifest.recipe)
+    micro_batch: int = manifest.metrics["training"]["micro_batch"]
     with (
         staged(workspace.registry.directory) as staging,
         TrainingLog(staging / "log", console) as log,
     ):
-        save_adapter(train_adapter(base, dataset, recipe, log).model, staging)
+        save_adapter(train_adapter(base, dataset, recipe, log, micro_batch).model, staging)
         changed = [
             file
             for file in ("adapter_model.safetensors", "adapter_config.json")
@@ -278,17 +300,19 @@ def _run(workspace: Workspace, base_name: str, forced_reason: str) -> Iterator[s
         raise
 
 
-class _Clock:
-    """Seconds by step."""
+class Clock:
+    """Seconds by step; `say` is told of every step as it begins."""
 
-    def __init__(self, tick: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
         self.seconds: dict[str, float] = {}
-        self._tick = tick
+        self._say = say
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        started = self._tick()
+        """Time a block."""
+        self._say(name)
+        started = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[name] = self._tick() - started
+            self.seconds[name] = time.monotonic() - started

@@ -69,9 +69,6 @@ class NliSettings(Section):
     )
     slow_model: str = Field("cross-encoder/nli-deberta-v3-small", description="asked when unsure")
     slow_revision: str | None = Field("532d72d9d8c66889946d3b2ad51a3e69966ec6f6")
-    slow_below_confidence: Share = Field(
-        0.7, description="nli_judge asks the slow model below this confidence of the fast one"
-    )
     adapters_dir: str = Field("adapters", description="folder of the versions (the registry)")
     adapter_path: str | None = Field(
         None, description="what `POST /nli/adapter/load` loads when the request names nothing"
@@ -151,7 +148,7 @@ class TrainingSettings(Section):
         "natural", description="balanced: every label weighs the same"
     )
     kl_weight: float = Field(
-        1.0, ge=0, description="pull towards the base on agreed and replayed rows it had right"
+        0.3, ge=0, description="pull towards the base on agreed and replayed rows it had right"
     )
     patience: int = Field(2, ge=1, description="epochs without a better dev loss before stopping")
     precision: Literal["auto", "fp32", "bf16"] = "auto"

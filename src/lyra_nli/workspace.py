@@ -17,7 +17,7 @@ from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.generation import Generation, inspect_database
-from lyra_nli.storage.reviews import ReviewSet, read_reviews
+from lyra_nli.storage.reviews import ReviewSet, count_reviews, read_reviews
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class Workspace:
         Raises:
             DatasetError: fewer corrections than `dataset.min_samples`.
         """
-        reviews = tuple(self.reviews().reviews)
-        corrections = sum(review.corrected for review in reviews)
+        with read(self.engine) as connection:
+            corrections = count_reviews(connection, self.generation).corrected
         wanted = self.settings.dataset.min_samples
         if corrections < wanted:
             raise DatasetError(
                 f"not enough corrections: {corrections} so far, at least {wanted} are needed",
                 hint="Review more edges; dataset.min_samples in the settings is the threshold.",
             )
-        return reviews
+        return tuple(self.reviews().reviews)
 
     def dataset(self, base_model: str, reviews: Sequence[Review]) -> Dataset:
         """Clean, split and mix; what the active version learned from is never its hold-out."""

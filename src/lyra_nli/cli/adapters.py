@@ -55,19 +55,26 @@ def list_versions(config: Path | None, db: str | None, base: str | None, as_json
 @json_option
 def show(name: str, config: Path | None, db: str | None, as_json: bool) -> None:
     """One version: where it comes from, what the gate found, its history."""
+    from lyra_nli.storage.engine import read
+    from lyra_nli.storage.runs import run_facts
+
     registry = open_workspace(config, db, read_only=True).registry
     version = registry.get(name)
+    with read(registry.engine) as connection:
+        run = run_facts(connection, version.run_id)
     events = [
         event
         for event in registry.events(version.base_model)
         if version.name in (event.from_version, event.to_version)
     ]
     if as_json:
-        print_json({**facts(version), "events": [asdict(event) for event in events]})
+        print_json({**facts(version), "events": [asdict(event) for event in events], "run": run})
         return
     for key, value in facts(version).items():
         if key != "metrics":
             click.echo(f"{key:16} {value}")
+    for key, value in run.items():
+        click.echo(f"{'run ' + key:16} {value}")
     report = version.path / (version.report_path or "report.md")
     if report.is_file():
         click.echo(f"\n{report.read_text('utf-8')}")

@@ -35,6 +35,7 @@ def demo(folder: Path, data: Path | None, base: str, pairs: int, seed: int) -> N
     from lyra_nli.demo.run import run
     from lyra_nli.demo.world import build_world
 
+    base = str(Path(base).resolve()) if Path(base).is_dir() else base
     world = world_of_reviews(data) if data else build_world(seed, pairs)
     result = run(
         world,

@@ -49,6 +49,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone: `lyra-nli ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except click.Abort:
         click.echo("Interrupted; nothing half-done was kept.", err=True)
         sys.exit(130)

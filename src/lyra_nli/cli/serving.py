@@ -50,10 +50,13 @@ def predict(
         raise InputError("give either --premise and --hypothesis, or --file [--out]")
     from lyra_nli import prediction
 
-    judge = prediction.open_judge(read_settings(config, db), base, adapter)
+    settings = read_settings(config, db)
     if file is not None:
-        count = prediction.predict_file(judge, file, out)
+        rows = prediction.read_pairs(file)
+        judge = prediction.open_judge(settings, base, adapter)
+        prediction.predict_file(judge, rows, out)
         if out:
-            click.echo(f"{count} pairs judged by {judge.adapter}: {out}")
+            click.echo(f"{len(rows)} pairs judged by {judge.adapter}: {out}")
         return
+    judge = prediction.open_judge(settings, base, adapter)
     print_json(prediction.predict_one(judge, str(premise), str(hypothesis)))

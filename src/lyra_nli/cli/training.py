@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,11 +56,13 @@ def train(
         click.echo(f"{version.name}: trained again, the same bytes")
         return
     base = base or workspace.settings.nli.fast_model
-    if not force and not _is_due(workspace, base):
+    if not force and not _is_due(workspace, base, as_json):
         if if_due:
             return
         click.echo("Not due. `--force --reason TEXT` trains nevertheless.", err=True)
         sys.exit(1)
+    # `systemctl stop` ends a training as Ctrl-C does: nothing half-done stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from lyra_nli import loop
 
     outcome = loop.train(
@@ -90,14 +93,17 @@ def summary(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _is_due(workspace: Workspace, base: str) -> bool:
-    from lyra_nli.cli.data import print_due
+def _is_due(workspace: Workspace, base: str, as_json: bool) -> bool:
+    from lyra_nli.cli.data import due_facts, print_due
     from lyra_nli.storage.engine import read
     from lyra_nli.training.due import check_due
 
     with read(workspace.engine) as connection:
         state = check_due(connection, workspace.generation, workspace.settings.due, base)
-    print_due(state)
+    if not as_json:
+        print_due(state)
+    elif not state.due:
+        print_json(due_facts(state))
     return state.due
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from lyra_nli import loop
 from lyra_nli.client import MLClient
@@ -45,7 +45,8 @@ class Result:
     Attributes:
         before, after: scores on the unseen pairs, of the base and of the new version.
         fixed, broken: unseen pairs that the version got right and the base wrong; reverse.
-        restored: after the rollback the server gave the base's answers again, bit for bit.
+        restored: after the rollback the server gave the base's answers again: the same
+            labels, and probabilities that differ by rounding alone (batches differ).
         follow_seconds: from the activation to the first answer of the new version.
         seconds: by step, in order.
     """
@@ -85,7 +86,7 @@ def run(
         InputError: when `folder` holds something that is not a demo.
         LyraNliError: whatever the loop itself raises.
     """
-    clock = _Clock(say)
+    clock = loop.Clock(say)
     settings = prepare(folder, base)
     with clock.step(f"write a project of {len(world.edges)} pairs"):
         init_database(settings.storage.database_path)
@@ -134,7 +135,11 @@ def run(
         after=score(_probabilities(second, unseen), labels),
         fixed=int((~right_before & right_after).sum()),
         broken=int((right_before & ~right_after).sum()),
-        restored=all(third[e.id].label == base_answers[e.id].label for e in unseen),
+        restored=bool(
+            np.allclose(
+                _probabilities(third, unseen), _probabilities(base_answers, unseen), atol=1e-5
+            )
+        ),
         follow_seconds=follow,
         rollback_seconds=back,
         seconds=clock.seconds,
@@ -147,6 +152,8 @@ def prepare(folder: Path, base: str) -> Settings:
     Raises:
         InputError: when the folder holds anything else.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file", hint="Name another folder with --dir.")
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARKER).is_file():
             raise InputError(
@@ -156,7 +163,7 @@ def prepare(folder: Path, base: str) -> Settings:
     (folder / "config").mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).touch()
     file = folder / "config" / "settings.yaml"
-    file.write_text(f"nli:\n  fast_model: {base}\n", "utf-8")
+    file.write_text(yaml.safe_dump({"nli": {"fast_model": base}}), "utf-8")
     return load_settings(
         file,
         {
@@ -220,18 +227,3 @@ def _activate(workspace: Workspace, client: MLClient, name: str, verdict: str) -
 
 def _probabilities(answers: Mapping[str, Judgement], edges: Sequence[Edge]) -> np.ndarray:
     return np.array([[answers[e.id].probabilities[label] for label in LABELS] for e in edges])
-
-
-class _Clock:
-    """Announces steps and keeps their times."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.seconds: dict[str, float] = {}
-        self._say = say
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        self._say(name)
-        started = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -28,10 +29,12 @@ def running_server(folder: Path) -> Iterator[MLClient]:
     """
     port = _free_port()
     log = folder / "server.log"
+    # The project's own settings count there, not the caller's variables.
+    environment = {key: value for key, value in os.environ.items() if not _overrides(key)}
     command = [sys.executable, "-m", "lyra_nli.cli.main", "serve", "--port", str(port)]
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT
         )
         try:
             with MLClient(f"http://127.0.0.1:{port}", timeout=300.0) as client:
@@ -71,6 +74,10 @@ def _wait_until_ready(client: MLClient, process: subprocess.Popen[bytes], log: P
         "the ML server did not become ready",
         problems=log.read_text("utf-8", errors="replace").splitlines()[-10:],
     )
+
+
+def _overrides(variable: str) -> bool:
+    return variable.startswith("LYRA_") and variable != "LYRA_NLI_CACHE"
 
 
 def _is_ready(url: str) -> bool:

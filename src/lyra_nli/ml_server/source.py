@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError, StorageError
+from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import open_database
+from lyra_nli.storage.engine import database_exists, open_database
 
 
 class RegistrySource:
@@ -24,8 +23,8 @@ class RegistrySource:
 
     def __init__(self, settings: Settings) -> None:
         self._location = settings.storage.database_path
+        database_exists(self._location)  # a URL that can't be read ends the start, not a request
         self._busy_timeout = settings.storage.busy_timeout_seconds
-        self._file = _sqlite_file(self._location)
         self.directory = Path(settings.nli.adapters_dir)
 
     @property
@@ -38,7 +37,7 @@ class RegistrySource:
     @property
     def exists(self) -> bool:
         """False when the database is a SQLite file that is not there (yet)."""
-        return self._file is None or self._file.is_file()
+        return database_exists(self._location)
 
     @contextmanager
     def open(self, *, read_only: bool) -> Iterator[Registry]:
@@ -108,18 +107,3 @@ def existing(version: Version) -> Version:
             f"{version.name} was removed", hint="`lyra-nli adapters list` shows what exists."
         )
     return version
-
-
-def _sqlite_file(location: str) -> Path | None:
-    """Give the file of a SQLite database; None for a database server.
-
-    Raises:
-        StorageError: for a URL that can't be read; it may hold a password, so it is not shown.
-    """
-    if "://" not in location:
-        return Path(location)
-    try:
-        url = make_url(location)
-    except (ArgumentError, ValueError) as error:
-        raise StorageError("storage.database_path: the URL can't be read") from error
-    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None

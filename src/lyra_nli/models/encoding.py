@@ -58,11 +58,13 @@ def encode(base: Base, pairs: Sequence[Pair]) -> list[EncodedPair]:
 
 def misfits(base: Base, examples: Sequence[Example]) -> frozenset[str]:
     """Ids of the examples that `encode` would refuse for this base."""
-    return frozenset(
-        example.id
-        for example in examples
-        for _ in (*_text_problems(0, example.pair), *_length_problems(base, 0, example.pair))
-    )
+    return frozenset(example.id for example in examples if misfit(base, example.pair))
+
+
+def misfit(base: Base, pair: Pair) -> list[str]:
+    """What `encode` would say against this pair; nothing when it fits."""
+    problems = [*_text_problems(0, pair), *_length_problems(base, 0, pair)]
+    return [problem.removeprefix("pair 0: ") for problem in problems]
 
 
 def collate(base: Base, rows: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:

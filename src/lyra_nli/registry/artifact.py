@@ -14,7 +14,6 @@ To write one: put the files into the folder of ``with staged(...)``, ``seal`` it
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ from secrets import token_hex
 from typing import Final
 
 from lyra_nli.errors import AdapterExistsError, AdapterInvalidError, TrainingError
+from lyra_nli.provenance import file_digest
 from lyra_nli.registry.manifest import MANIFEST, Manifest, check_base, read_manifest
 
 __all__ = [
@@ -90,7 +90,7 @@ def seal(staging: Path, manifest: Manifest) -> Manifest:
     ``README.md`` stays out: people may write their notes into it later.
     """
     files = {
-        file.name: _file_digest(file)
+        file.name: file_digest(file)
         for file in sorted(staging.iterdir())
         if file.name not in (MANIFEST, "README.md")
     }
@@ -113,6 +113,7 @@ def publish(staging: Path, directory: Path, name: str) -> Path:
     if os.path.lexists(target):  # a rename would silently replace an empty folder
         raise taken
     for file in staging.iterdir():
+        file.chmod(0o644)  # a server may run as another user
         _fsync(file)
     _fsync(staging)
     try:
@@ -195,17 +196,12 @@ def _listed_files(path: Path, files: Mapping[str, str]) -> Iterator[str]:
 
 def _changed(file: Path, digest: str) -> Iterator[str]:
     try:
-        actual = _file_digest(file)
+        actual = file_digest(file)
     except OSError as error:
         yield f"{file.name}: can't be read: {error.strerror}"
         return
     if actual != digest:
         yield f"{file.name}: changed since it was sealed (SHA-256 {actual[:12]}…)"
-
-
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

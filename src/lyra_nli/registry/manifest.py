@@ -32,6 +32,7 @@ class Manifest:
         row_ids: ids of the rows by split: ``train``, ``dev``, ``holdout``.
         recipe: the training settings, as they were resolved.
         metrics: what the gate measured.
+        max_length: tokens a pair could have, where premises were cut.
         files: file name -> SHA-256; filled in by `artifact.seal`.
     """
 
@@ -50,14 +51,14 @@ class Manifest:
     threads: int
     created_at: Text
     metrics: dict[str, Any]
+    max_length: int = 512
     files: dict[str, Digest] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
     def digest(self) -> str:
-        """The identity of the version's content: SHA-256 over its files' digests, by name."""
-        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.files.items()))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        """The identity of the version: SHA-256 over this manifest, its files' digests included."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
         """Write the text of ``manifest.json``: sorted keys, null for a metric that is NaN."""

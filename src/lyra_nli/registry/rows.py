@@ -27,7 +27,7 @@ class Version:
 
     Attributes:
         path: its folder.
-        digest: SHA-256 over its files' digests.
+        digest: SHA-256 over its manifest, which holds the digest of every file.
         run_id: the training run that made it.
         parent: the version that was active when it was trained; None: the base.
         aliases: ``active``, ``previous``, or neither.

@@ -53,6 +53,18 @@ def open_database(
     return _open_sqlite(path, read_only=read_only, create=create, busy_timeout=busy_timeout)
 
 
+def database_exists(location: str) -> bool:
+    """False when the database is a SQLite file that is not there (yet).
+
+    Raises:
+        StorageError: for a URL that can't be read; it may hold a password, so it is not shown.
+    """
+    if "://" not in location:
+        return Path(location).is_file()
+    url = _parse_url(location)
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
+
+
 @contextmanager
 def read(engine: Engine) -> Iterator[Connection]:
     """Give a connection that sees one consistent state for as long as it is open."""

@@ -77,3 +77,11 @@ def last_finished_training(connection: Connection, base_model: str | None = None
         statement = statement.where(nli_training_runs.c.base_model == base_model)
     finished: str | None = connection.scalar(statement)
     return finished
+
+
+def run_facts(connection: Connection, run_id: str | None) -> dict[str, Any]:
+    """When a run was, and why it ran; empty when nothing is known of it."""
+    table = nli_training_runs.c
+    columns = (table.started_at, table.finished_at, table.status, table.forced_reason)
+    row = connection.execute(select(*columns).where(table.id == run_id)).one_or_none()
+    return dict(row._mapping) if row else {}

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -35,7 +36,7 @@ from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.precision import compute_dtype, device
 
 _EVAL_BATCH = 32
-_PASS_TOKENS = 4096
+_PASS_TOKENS = 2048
 """Padded tokens per forward and backward pass: about 1.5 GB of activations at most."""
 
 
@@ -92,6 +93,7 @@ def fit(
     dev: Sequence[Example],
     recipe: TrainingSettings,
     log: TrainingLog,
+    micro_batch: int | None = None,
 ) -> Fitted:
     """Train on `train`, stop early on `dev`, and return the best epoch's weights.
 
@@ -100,6 +102,7 @@ def fit(
 
     Args:
         make_model: gives a fresh model with trainable adapters; called at each (re)start.
+        micro_batch: rows per pass to begin with, when an earlier run found what fits.
 
     Raises:
         DatasetError: when there is nothing to train on.
@@ -116,7 +119,7 @@ def fit(
 
     fitted: Fitted = find_executable_batch_size(
         attempt,
-        starting_batch_size=recipe.batch_size,
+        starting_batch_size=micro_batch or recipe.batch_size,
         reduce_batch_size_fn=lambda: next(sizes),  # accelerate's own takes off a tenth
     )()
     return fitted
@@ -128,6 +131,7 @@ def deterministic(seed: int, threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads or before)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for then
     torch.use_deterministic_algorithms(True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -201,7 +205,7 @@ class _Run:
             metrics = self._evaluate(dev)
             result.history.append(metrics)
             self.log.epoch(epoch, metrics)
-            if not metrics or result.dev_loss is None or metrics["dev_loss"] < result.dev_loss:
+            if self._holds(metrics, result):
                 result.best_epoch, result.dev_loss = epoch, metrics.get("dev_loss")
                 best = [p.detach().clone() for p in self.parameters]
             elif epoch - result.best_epoch >= self.recipe.patience:
@@ -210,12 +214,26 @@ class _Run:
             for parameter, value in zip(self.parameters, best, strict=True):
                 parameter.copy_(value)
 
+    def _holds(self, metrics: Mapping[str, float], result: Fitted) -> bool:
+        """The dev loss is within one standard error of the lowest so far.
+
+        The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees,
+        3.4.3): a hundred dev rows can't tell smaller differences, and stopping on them would
+        end training after the first epoch, long before it has learned what it can.
+        """
+        if not metrics:
+            return True
+        lowest = min(result.history, key=lambda epoch: epoch["dev_loss"])
+        return metrics["dev_loss"] <= lowest["dev_loss"] + lowest["dev_loss_error"]
+
     def _step(self, rows: Rows, batch: list[int], optimizer: torch.optim.Optimizer) -> float:
         """One optimizer step over a batch, in as many passes as memory asks for."""
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for part in self._parts(rows, batch):
             loss = self._loss(rows, part) / len(batch)
+            # Before the backward pass, while all activations are alive.
+            self.peak_memory = max(self.peak_memory, self.process.memory_info().rss)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         if not math.isfinite(total):
@@ -224,7 +242,6 @@ class _Run:
             )
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         optimizer.step()
-        self.peak_memory = max(self.peak_memory, self.process.memory_info().rss)
         return total
 
     def _parts(self, rows: Rows, batch: list[int]) -> Iterator[list[int]]:
@@ -292,16 +309,21 @@ class _Run:
         return Rows(rows.encoded, rows.labels, rows.weights, teacher)
 
     def _evaluate(self, dev: Rows) -> dict[str, float]:
-        """Mean NLL (nats) and accuracy on the dev rows; empty without any."""
+        """Mean NLL (nats), its standard error, and accuracy on the dev rows; empty without any."""
         if not dev.encoded:
             return {}
         self._mode(training=False)
-        nll, hits = 0.0, 0
+        losses, hits = [], 0
         with torch.inference_mode():
             for positions in by_length(dev.encoded, _EVAL_BATCH):
                 logits = self._logits([dev.encoded[i] for i in positions]).cpu()
                 labels = dev.labels[positions]
-                nll += functional.cross_entropy(logits, labels, reduction="sum").item()
+                losses.append(functional.cross_entropy(logits, labels, reduction="none"))
                 hits += int((logits.argmax(dim=1) == labels).sum())
         count = len(dev.encoded)
-        return {"dev_loss": nll / count, "dev_accuracy": hits / count}
+        nll = torch.cat(losses)
+        return {
+            "dev_loss": nll.mean().item(),
+            "dev_loss_error": nll.std(correction=0).item() / math.sqrt(count),
+            "dev_accuracy": hits / count,
+        }

@@ -27,7 +27,7 @@ def test_a_published_version_verifies(folder: Path) -> None:
     }
 
 
-def test_the_digest_follows_the_content_and_nothing_else(tmp_path: Path) -> None:
+def test_the_digest_follows_the_files_and_every_field_of_the_manifest(tmp_path: Path) -> None:
     digests = []
     for value, created_at in ((0.5, "monday"), (0.5, "tuesday"), (0.6, "monday")):
         folder = tmp_path / f"{value}{created_at}"

@@ -185,9 +185,10 @@ class TestEarlyStopping:
         fitted = train(deberta, tmp_path, examples(160), dev, epochs=9, patience=2)
 
         losses = [metrics["dev_loss"] for metrics in fitted.history]
+        bound = min(losses) + fitted.history[losses.index(min(losses))]["dev_loss_error"]
         assert fitted.epochs == len(losses) == fitted.best_epoch + 2 < 9
-        assert fitted.dev_loss == min(losses) == losses[fitted.best_epoch - 1]
-        assert losses[-1] > 1.2 * fitted.dev_loss
+        assert fitted.dev_loss == losses[fitted.best_epoch - 1] <= bound
+        assert all(loss > bound for loss in losses[fitted.best_epoch :])
         assert nll(deberta, fitted.model, dev) == pytest.approx(fitted.dev_loss, abs=1e-4)
 
     def test_patience_is_the_number_of_epochs_without_a_better_one(self, deberta, tmp_path):
@@ -349,7 +350,7 @@ def test_the_log_follows_the_run(deberta, tmp_path):
     assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 7))
     epochs = [row for row in rows if row["kind"] == "epoch"]
     assert [row["epoch"] for row in epochs] == [1, 2]
-    assert [{k: row[k] for k in ("dev_loss", "dev_accuracy")} for row in epochs] == fitted.history
+    assert [{k: row[k] for k in fitted.history[0]} for row in epochs] == fitted.history
     rates = [row["lr"] for row in rows if row["kind"] == "step"]
     assert rates[-1] == 0
     assert max(rates) <= RECIPE.learning_rate
