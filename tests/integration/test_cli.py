@@ -84,6 +84,21 @@ def test_a_damaged_version_is_named_and_does_not_serve(project: Path) -> None:
         call("predict --premise a --hypothesis b")
 
 
+def test_an_edited_manifest_is_found(project: Path) -> None:
+    manifest = project / "adapters" / "lora-lyra-v1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 13', '"seed": 14'))
+    with pytest.raises(AdapterError, match="does not hold what was registered"):
+        call("adapters verify v1")
+
+
+def test_a_broken_database_is_never_taken_for_none(project: Path) -> None:
+    Path("junk.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StorageError, match="not a SQLite database"):
+        call("predict --premise a --hypothesis b --db junk.db")
+    answer = json.loads(call("predict --premise a --hypothesis b --db none.db").stdout)
+    assert answer["adapter"] == "base"
+
+
 def test_status_due_and_dataset(project: Path) -> None:
     status = json.loads(call("status --json").stdout)
     assert status["active"] == "lora-lyra-v1"
@@ -140,6 +155,7 @@ def test_predict_reports_every_bad_line_and_writes_nothing(project: Path) -> Non
         '{"pair_id": "a", "premise": "x", "hypothesis": "y"}\n'
         "not json\n"
         '{"pair_id": "a", "premise": "", "hypothesis": "y"}\n'
+        '{"premise": "x", "nli_hypothesis": "y"}\n'
     )
     with pytest.raises(InputError) as caught:
         call("predict --file in.jsonl --out out.jsonl")
@@ -147,6 +163,14 @@ def test_predict_reports_every_bad_line_and_writes_nothing(project: Path) -> Non
     assert "line 2: not JSON" in text
     assert "line 3: premise is missing or empty" in text
     assert "line 3: pair_id 'a' stands on line 1 already" in text
+    assert "line 4: pair_id is missing" in text
+    long = "word " * 600
+    Path("in.jsonl").write_text(
+        '{"pair_id": "a", "premise": "x", "hypothesis": "y\u2028z"}\n\n'
+        + json.dumps({"pair_id": "b", "premise": "x", "hypothesis": long})
+    )
+    with pytest.raises(InputError, match=r"line 3: the hypothesis has \d+ tokens"):
+        call("predict --file in.jsonl --out out.jsonl")
     assert not Path("out.jsonl").exists()
     with pytest.raises(InputError, match="either --premise"):
         call("predict --premise a")

@@ -138,7 +138,10 @@ def test_too_few_corrections_say_how_many_there_are(tmp_path: Path) -> None:
         assert connection.execute(select(nli_training_runs.c.status)).scalar_one() == "failed"
 
 
-def test_an_interrupt_leaves_no_half_version(workspace: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_half_version(
+    workspace: Workspace, tmp_path: Path, how: signal.Signals
+) -> None:
     environment = {
         **os.environ,
         "LYRA_TRAINING__EPOCHS": "100",
@@ -156,7 +159,7 @@ def test_an_interrupt_leaves_no_half_version(workspace: Workspace, tmp_path: Pat
         file.stat().st_size for file in log.glob("*/metrics.jsonl")
     ):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, errors = process.communicate(timeout=30)
 
     assert process.returncode == 130, errors
