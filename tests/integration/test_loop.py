@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,13 @@ def test_an_interrupt_leaves_no_half_version(
     }
     command = [sys.executable, "-m", "lyra_nli.cli.main", "train", "--force", "--reason", "try"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a script ignores SIGINT, and children inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "adapters" / "runs"
     deadline = time.monotonic() + 60
