@@ -35,7 +35,7 @@ for command in (db, import_reviews, dataset, due, train, adapters, serve, predic
 def main() -> None:
     """Run the command line; an expected error is a message and an exit code, not a traceback."""
     # Threads that wait for each other should sleep soon, not spin: on a machine that does other
-    # things as well, two spinning threads take one and a half times as long.
+    # things as well, a spinning thread keeps the one it waits for from running.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     # Libraries that draw a bar for reading a local file, and warn about their own deprecations.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

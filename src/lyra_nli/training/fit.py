@@ -37,7 +37,7 @@ from lyra_nli.training.precision import compute_dtype, device
 
 _EVAL_BATCH = 32
 _PASS_TOKENS = 2048
-"""Padded tokens per forward and backward pass: about 1.5 GB of activations at most."""
+"""Padded tokens per forward and backward pass: long rows go in smaller passes."""
 
 
 @dataclass(frozen=True)
