@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench bench-train bench-feedback clean
 
 demo: $(READY)  ## the whole loop on a sample project, in ./demo
 	$(BIN)/lyra-nli demo
@@ -25,6 +25,14 @@ format: $(READY)
 bench: $(READY)  ## time, memory and effect of the loop, side by side with its peers
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/serving.py
+
+bench-train: $(READY)  ## time, memory and accuracy of training, beside transformers' Trainer
+	$(BIN)/python benchmarks/training.py
+
+bench-feedback: $(READY)  ## writers, queue and files: a million edges, a million rows
+	$(BIN)/python benchmarks/feedback_writers.py
+	$(BIN)/python benchmarks/feedback.py
+	$(BIN)/python benchmarks/feedback_files.py
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

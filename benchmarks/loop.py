@@ -40,15 +40,14 @@ from lyra_nli.dataset.replay import load_replay
 from lyra_nli.demo.world import build_world
 from lyra_nli.evaluation.metrics import brier
 from lyra_nli.labels import INDEX, parse_label
+from lyra_nli.loop import trainer_of
+from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.models.lora import adapted_model, attach, save_adapter
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import DatasetSettings, TrainingSettings
-from lyra_nli.training.fit import fit
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.precision import compute_dtype
 
 ROWS = ("base", "proposal", "proposal + agreed", "ours")
 REVIEWED = 500
@@ -198,14 +197,12 @@ def read_data(options: argparse.Namespace) -> tuple[list[Pair], list[str], list[
 def train_ours(base: Base, task: Task, row: Row) -> nn.Module:
     """The default recipe of `lyra-nli train`."""
     recipe = TrainingSettings()
-    dtype = compute_dtype(recipe.precision)
-    cut = len(task.reviewed) // 10
-    train, dev = [*task.reviewed[cut:], *task.replay], task.reviewed[:cut]
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
-        fitted = fit(base, lambda: attach(base, recipe, dtype), train, dev, recipe, log)
-        save_adapter(fitted.model, Path(folder))
+        trainer = trainer_of(base, recipe, log, cache=Path(folder) / "hidden")
+        trained = trainer.train([*task.reviewed, *task.replay], [])
+        save_adapter(base, trainer.student.model, recipe, Path(folder))
         row.adapter_mb = (Path(folder) / "adapter_model.safetensors").stat().st_size / 2**20
-        row.trained_share = fitted.trainable / fitted.total
+        row.trained_share = trained.trainable / trained.total
         return adapted_model(base, Path(folder))
 
 

@@ -30,10 +30,11 @@ from transformers import AutoModelForSequenceClassification
 
 from lyra_nli.demo.world import build_world
 from lyra_nli.models import starter
+from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge
-from lyra_nli.models.lora import adapted_model, attach, save_adapter
+from lyra_nli.models.lora import attach
 from lyra_nli.records import Pair
 from lyra_nli.settings import TrainingSettings
 
@@ -103,11 +104,12 @@ def side_by_side(
 def swaps(base: Base, repeat: int) -> None:
     """Time the ways to get another version to answer."""
     with tempfile.TemporaryDirectory() as folder:
-        model = attach(base, TrainingSettings())
+        recipe = TrainingSettings()
+        model = attach(base, recipe)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.02)
-        save_adapter(model, Path(folder))
+        save_adapter(base, model, recipe, Path(folder))
         source = str(starter.materialise())
 
         def proposal() -> object:

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
@@ -27,9 +26,10 @@ from lyra_nli.models.judge import Judge
 from lyra_nli.models.lora import attach
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
-from lyra_nli.training.fit import fit
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.precision import compute_dtype
+from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.student import Student
+from lyra_nli.training.trainer import Trainer
 
 HOLDOUT = 2000
 DEV = 500
@@ -46,6 +46,7 @@ RECIPE = TrainingSettings(
     weight_decay=0.0,
     batch_size=32,
     kl_weight=0.0,
+    folds=0,
     seed=13,
 )
 
@@ -65,11 +66,12 @@ def main() -> None:
     train = [*read(options.data / "snli_dev.jsonl"), *test[: -HOLDOUT - DEV]][: options.limit]
     base = headless()
     started = time.monotonic()
+    student = Student(base, lambda: with_open_head(base, recipe), recipe)
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
-        fitted = fit(base, lambda: with_open_head(base, recipe), train, dev, recipe, log)
+        trained = Trainer(base, student, recipe, log).train(train, dev)
     minutes = (time.monotonic() - started) / 60
 
-    tensors = adapter_tensors(fitted.model)
+    tensors = adapter_tensors(student.model)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, options.out)
     model = starter.backbone(classes=3)
@@ -84,8 +86,8 @@ def main() -> None:
         json.dumps(
             {
                 "train_pairs": len(train),
-                "epochs": fitted.epochs,
-                "best_epoch": fitted.best_epoch,
+                "epochs": trained.fitted.epochs,
+                "best_epoch": trained.best_epoch,
                 "minutes": round(minutes, 1),
                 "holdout_pairs": len(holdout),
                 "holdout_accuracy": hits / len(holdout),
@@ -126,7 +128,7 @@ def headless() -> Base:
     )
 
 
-def with_open_head(base: Base, recipe: TrainingSettings) -> PeftModel:
+def with_open_head(base: Base, recipe: TrainingSettings) -> torch.nn.Module:
     """Adapters everywhere, and a pooler and classifier that train in full."""
     model = attach(base, recipe, compute_dtype(recipe.precision))
     for name, module in model.named_modules():
@@ -139,13 +141,12 @@ def with_open_head(base: Base, recipe: TrainingSettings) -> PeftModel:
     return model
 
 
-def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+def adapter_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Everything that trained, by transformers' names, in half precision (a few MB)."""
     tensors = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            short = name.removeprefix("base_model.model.").replace(".default.weight", "")
-            tensors[short] = parameter.detach().to(torch.float16).contiguous()
+            tensors[name] = parameter.detach().to(torch.float16).contiguous()
     return tensors
 
 

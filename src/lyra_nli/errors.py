@@ -2,7 +2,9 @@
 
 LyraNliError                    exit  http
 ├── InputError                     2   422   the caller's data or arguments
-│   └── SettingsError              2   500   the settings file or LYRA_* variables
+│   ├── SettingsError              2   500   the settings file or LYRA_* variables
+│   └── FeedbackError              2   422   what was asked of the evidence can't be done
+│       └── ConflictError          2   409   somebody else changed it meanwhile
 ├── StorageError                   3   503   the database is missing, read-only, busy, foreign
 ├── DatasetError                   4   409   the reviews can't make a dataset (too few, tied)
 ├── ModelError                     5   503   a base model can't be had, or can't be mapped
@@ -19,7 +21,7 @@ and a hint that says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class LyraNliError(Exception):
@@ -58,6 +60,58 @@ class SettingsError(InputError):
     """The settings file or a LYRA_* environment variable is wrong."""
 
     http_status = 500
+
+
+class FeedbackError(InputError):
+    """What was asked of the evidence can't be done: a program can read why from the code.
+
+    Args:
+        code: ``missing``, ``unknown_action``, ``unknown_parameter``, ``wrong_type``,
+            ``wrong_value``, ``too_long``, ``unknown_edge``, ``unknown_claim``,
+            ``unknown_review``, ``unknown_evaluation``, ``unknown_version``, ``not_nli``,
+            ``public_suffix``, ``bad_pattern``, ``too_few_reviews``, ``conflict`` or
+            ``idempotency_key_reused``.
+        parameter: the argument that is at fault; empty when none is.
+        expected: what it should have been.
+        details: when several arguments are wrong, ``code``, ``parameter``, ``expected`` and
+            ``message`` of each; the first is the error's own.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        parameter: str = "",
+        expected: str = "",
+        problems: Sequence[str] = (),
+        hint: str = "",
+        details: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(message, problems=problems, hint=hint)
+        self.code = code
+        self.parameter = parameter
+        self.expected = expected
+        own = {"code": code, "parameter": parameter, "expected": expected, "message": message}
+        self.details: tuple[dict[str, str], ...] = tuple(map(dict, details)) or (own,)
+
+
+class ConflictError(FeedbackError):
+    """Somebody else changed it meanwhile: look again before you decide."""
+
+    http_status = 409
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        parameter: str = "",
+        expected: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(
+            message, code="conflict", parameter=parameter, expected=expected, hint=hint
+        )
 
 
 class StorageError(LyraNliError):

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 
 from lyra_nli import provenance
@@ -21,10 +22,12 @@ from lyra_nli.dataset.build import Dataset, rebuild
 from lyra_nli.errors import AdapterError, DatasetError, LyraNliError, TrainingError
 from lyra_nli.evaluation.gate import Answers, Verdict, judge_candidate
 from lyra_nli.evaluation.report import markdown
+from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.models.lora import adapted_model, attach, save_adapter
+from lyra_nli.models.lora import attach
+from lyra_nli.models.starter import cache_folder
 from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.manifest import Manifest, check_base
 from lyra_nli.registry.rows import Version
@@ -32,9 +35,12 @@ from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import now, write
 from lyra_nli.storage.reviews import mark_trained
 from lyra_nli.storage.runs import finish_run, start_run
-from lyra_nli.training.fit import Fitted, fit
+from lyra_nli.storage.suspects import note_suspects
+from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.precision import compute_dtype
+from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.student import Student
+from lyra_nli.training.trainer import Trained, Trainer
 from lyra_nli.workspace import Workspace
 
 _STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
@@ -50,7 +56,7 @@ class Outcome:
 
     version: Version
     verdict: Verdict
-    fitted: Fitted
+    trained: Trained
     dataset: Dataset
     activated: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
@@ -97,11 +103,15 @@ def train(
             TrainingLog(registry.directory / "runs" / run_id, console) as log,
         ):
             with clock.step("training"):
-                fitted = train_adapter(base, dataset, recipe, log)
-                save_adapter(fitted.model, staging)
+                checkpoints = checkpoints_of(workspace, base, dataset)
+                trainer = trainer_of(base, recipe, log, checkpoints=checkpoints)
+                trained = trainer.train(dataset.train, dataset.dev)
+                save_adapter(base, trainer.student.model, recipe, staging)
+                if trained.out_of_fold:
+                    trained.out_of_fold.write(staging / "out_of_fold.jsonl", trained.best_epoch)
             with clock.step("gate"):
                 verdict = evaluate(workspace, base, staging, dataset)
-            manifest = describe(workspace, base, dataset, fitted, verdict)
+            manifest = describe(workspace, base, dataset, trained, verdict)
             report = markdown(verdict, f"candidate of run {run_id}", lineage(manifest, dataset))
             (staging / "report.md").write_text(report, "utf-8")
             version = registry.publish(
@@ -121,6 +131,9 @@ def train(
             mark_trained(
                 connection, workspace.generation, ids, version.name, version.lyra_adapter_id
             )
+            if trained.out_of_fold:
+                suspects = trained.out_of_fold.suspects(trained.best_epoch)
+                note_suspects(connection, workspace.generation, suspects, version.name)
             finish_run(
                 connection,
                 run_id,
@@ -129,7 +142,8 @@ def train(
                 dataset_hash=dataset.content_hash,
                 samples=len(ids),
             )
-    outcome = Outcome(version, verdict, fitted, dataset, seconds=clock.seconds)
+    checkpoints.clear()
+    outcome = Outcome(version, verdict, trained, dataset, seconds=clock.seconds)
     promoted = verdict.outcome == "pass" and activate and workspace.settings.gate.auto_activate
     if promoted or promote_reason:
         with clock.step("activation"):
@@ -146,24 +160,38 @@ def load_base_for(settings: Settings, name: str) -> Base:
     )
 
 
-def train_adapter(
+def trainer_of(
     base: Base,
-    dataset: Dataset,
     recipe: TrainingSettings,
     log: TrainingLog,
+    *,
+    checkpoints: Checkpoints | None = None,
+    cache: Path | None = None,
     micro_batch: int | None = None,
-) -> Fitted:
-    """Fit fresh adapters on the dataset's train rows, stopping early on its dev rows."""
+) -> Trainer:
+    """A trainer with fresh adapters.
+
+    Args:
+        cache: of hidden states; None: the folder that all trainings share.
+    """
     dtype = compute_dtype(recipe.precision)
-    return fit(
-        base,
-        lambda: attach(base, recipe, dtype),
-        dataset.train,
-        dataset.dev,
-        recipe,
-        log,
-        micro_batch,
-    )
+    cache = cache or cache_folder() / "hidden"
+    student = Student(base, lambda: attach(base, recipe, dtype), recipe, cache)
+    return Trainer(base, student, recipe, log, checkpoints=checkpoints, micro_batch=micro_batch)
+
+
+def checkpoints_of(workspace: Workspace, base: Base, dataset: Dataset) -> Checkpoints:
+    """Where a training on the same rows by the same recipe left off, if it was interrupted."""
+    identity = {
+        "base": base.fingerprint,
+        "dataset": dataset.content_hash,
+        "split": dataset.split_hash,
+        "groups": [example.group for example in (*dataset.train, *dataset.dev)],
+        "recipe": workspace.settings.training.model_dump(mode="json"),
+        "max_length": base.max_length,
+        "libraries": provenance.library_versions(),
+    }
+    return Checkpoints(workspace.registry.directory / "runs" / "unfinished", identity)
 
 
 def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Dataset) -> Verdict:
@@ -192,12 +220,12 @@ def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Datas
 
 
 def describe(
-    workspace: Workspace, base: Base, dataset: Dataset, fitted: Fitted, verdict: Verdict
+    workspace: Workspace, base: Base, dataset: Dataset, trained: Trained, verdict: Verdict
 ) -> Manifest:
     """Everything needed to make the version again."""
     recipe = workspace.settings.training
     precision = "bf16" if compute_dtype(recipe.precision) == torch.bfloat16 else "fp32"
-    as_run = recipe.model_copy(update={"threads": fitted.threads, "precision": precision})
+    as_run = recipe.model_copy(update={"threads": trained.fitted.threads, "precision": precision})
     holdout = verdict.populations[0].scores
     return Manifest(
         base_model=base.name,
@@ -212,7 +240,7 @@ def describe(
         git_commit=provenance.git_commit(),
         seed=recipe.seed,
         max_length=base.max_length,
-        threads=fitted.threads,
+        threads=trained.fitted.threads,
         created_at=now(),
         metrics={
             "verdict": verdict.to_dict(),
@@ -220,7 +248,7 @@ def describe(
             "accuracy_after": holdout["candidate"].accuracy.value,
             "brier_before": holdout["base"].brier,
             "brier_after": holdout["candidate"].brier,
-            "training": fitted.figures(),
+            "training": trained.figures(),
         },
     )
 
@@ -234,7 +262,7 @@ def lineage(manifest: Manifest, dataset: Dataset) -> dict[str, object]:
             f"{count} {source}"
             for source, count in sorted(dataset.count("train", "source").items())
         ),
-        "early stopping": f"{len(dataset.dev)} dev rows, best epoch {training['best_epoch']}",
+        "early stopping": _stopping(training, dataset),
         "set aside": f"{len(dataset.aside)} rows that straddle a cut group or do not fit",
         "dataset": manifest.dataset_hash[:12],
         "trained parameters": f"{training['trainable']:,} of {training['total']:,} "
@@ -242,6 +270,11 @@ def lineage(manifest: Manifest, dataset: Dataset) -> dict[str, object]:
         "time": f"{training['seconds']:.0f} s, {training['peak_memory'] / 2**20:.0f} MB at most",
         "git commit": manifest.git_commit or "unknown",
     }
+
+
+def _stopping(training: Mapping[str, Any], dataset: Dataset) -> str:
+    judged = f"{training['folds']} folds" if training["folds"] else f"{len(dataset.dev)} dev rows"
+    return f"epoch {training['best_epoch']} of {training['epochs']}, chosen by {judged}"
 
 
 def reproduce(workspace: Workspace, name: str, console: Console | None = None) -> Version:
@@ -261,13 +294,20 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
     dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids)
     if dataset.content_hash != manifest.dataset_hash:
         raise DatasetError(f"the rows that {version.name} learned from have changed since")
-    recipe = TrainingSettings.model_validate(manifest.recipe)
-    micro_batch: int = manifest.metrics["training"]["micro_batch"]
+    recipe = recipe_of(manifest)
+    figures = manifest.metrics["training"]
     with (
         staged(workspace.registry.directory) as staging,
         TrainingLog(staging / "log", console) as log,
     ):
-        save_adapter(train_adapter(base, dataset, recipe, log, micro_batch).model, staging)
+        trainer = trainer_of(base, recipe, log, micro_batch=figures["micro_batch"])
+        trainer.repeat(
+            dataset.train,
+            dataset.dev,
+            figures["best_epoch"],
+            dev_learned=figures["dev_learned"],
+        )
+        save_adapter(base, trainer.student.model, recipe, staging)
         changed = [
             file
             for file in ("adapter_model.safetensors", "adapter_config.json")
@@ -281,6 +321,22 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
             "names them.",
         )
     return version
+
+
+def recipe_of(manifest: Manifest) -> TrainingSettings:
+    """The recipe that a version was trained by.
+
+    Raises:
+        AdapterError: it was trained by another release, whose recipe means nothing here.
+    """
+    try:
+        return TrainingSettings.model_validate(manifest.recipe)
+    except ValidationError as error:
+        raise AdapterError(
+            "the version was trained by another release of lyra-nli",
+            problems=[f"{item['loc'][0]}: {item['msg']}" for item in error.errors()],
+            hint="Its bytes can only be made again by that release.",
+        ) from error
 
 
 @contextmanager

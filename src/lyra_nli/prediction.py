@@ -13,9 +13,9 @@ from typing import Any, TextIO
 
 from lyra_nli.errors import InputError
 from lyra_nli.loop import load_base_for
+from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.encoding import misfit
 from lyra_nli.models.judge import Judge
-from lyra_nli.models.lora import adapted_model
 from lyra_nli.records import MAX_TEXT_CHARS, Judgement, Pair
 from lyra_nli.registry.manifest import check_base
 from lyra_nli.settings import Settings

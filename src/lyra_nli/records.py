@@ -70,6 +70,8 @@ class Review:
             ``group:…``). Pairs that share an anchor never stand on both sides of a split.
         reviewed_at: ISO-8601; empty when unknown.
         predicted_confidence: None when nobody kept it.
+        edge_id: the edge that was judged; empty when there was none.
+        predicted_by: the model version that judged; empty when unknown.
     """
 
     id: str
@@ -83,6 +85,8 @@ class Review:
     reason: str = ""
     sampling: Sampling = "unknown"
     source_url: str = ""
+    edge_id: str = ""
+    predicted_by: str = ""
 
     @property
     def corrected(self) -> bool:

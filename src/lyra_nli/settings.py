@@ -100,6 +100,18 @@ class ServerSettings(Section):
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
 
 
+class ReviewSettings(Section):
+    """The review queue, and its page in the ML server."""
+
+    random_share: Share = Field(
+        0.3, description="of what people are handed; only these show how often the model errs"
+    )
+    second_share: Share = Field(0.1, description="shown to a second person, blind")
+    lease_seconds: float = Field(
+        300.0, ge=1, le=86400, description="an edge on one screen is handed to nobody else"
+    )
+
+
 class DueSettings(Section):
     """When training is worth its time (the proposal's section 8.2)."""
 
@@ -130,17 +142,17 @@ class TrainingSettings(Section):
 
     rank: int = Field(8, ge=1, le=256)
     alpha: float = Field(32.0, gt=0)
-    dropout: Share = 0.1
+    dropout: Share = 0.0
     target_modules: Words = Field(
-        ("query", "value"),
+        ("all",),
         min_length=1,
         description="of query, key, value, attention_output, intermediate, output; or all",
     )
     layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        "all", description="adapt only the upper N layers"
+        4, description="how many upper layers learn, or all; what lies below is computed once"
     )
     epochs: int = Field(3, ge=1, le=100)
-    learning_rate: float = Field(5e-4, gt=0, lt=1)
+    learning_rate: float = Field(1e-3, gt=0, lt=1)
     warmup_fraction: Share = 0.1
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int = Field(16, ge=1, le=1024, description="halved when memory runs out")
@@ -150,7 +162,12 @@ class TrainingSettings(Section):
     kl_weight: float = Field(
         0.3, ge=0, description="pull towards the base on agreed and replayed rows it had right"
     )
-    patience: int = Field(2, ge=1, description="epochs without a better dev loss before stopping")
+    folds: int = Field(
+        5, ge=0, description="parts for out-of-fold answers and early stopping; 0: the dev split"
+    )
+    cache_mb: int = Field(
+        4096, ge=0, description="hidden states kept on disk for later trainings; 0: none"
+    )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = 13
@@ -185,6 +202,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     nli: NliSettings = NliSettings()
     ml_server: ServerSettings = ServerSettings()
+    review: ReviewSettings = ReviewSettings()
     due: DueSettings = DueSettings()
     dataset: DatasetSettings = DatasetSettings()
     training: TrainingSettings = TrainingSettings()

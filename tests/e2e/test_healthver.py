@@ -22,7 +22,7 @@ from lyra_nli.feedback.importing import import_file
 from lyra_nli.labels import INDEX
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.models.lora import adapted_model
+from lyra_nli.models.adapter import adapted_model
 from lyra_nli.records import Pair
 from lyra_nli.settings import load_settings
 from lyra_nli.storage.upgrade import init_database
@@ -119,7 +119,7 @@ def test_accuracy_on_other_topics_rises_by_at_least_8_points(trained: Trained) -
     print(
         f"\nHealthVer, {len(rows)} pairs of other topics: accuracy {accuracy(before, rows):.3f} -> "
         f"{accuracy(after, rows):.3f}, Brier {brier(softmax(before), labels):.3f} -> "
-        f"{brier(softmax(after), labels):.3f}; {trained.outcome.fitted.figures()}"
+        f"{brier(softmax(after), labels):.3f}; {trained.outcome.trained.figures()}"
     )
     assert gain >= 0.08
     assert brier(softmax(after), labels) < brier(softmax(before), labels)
@@ -142,7 +142,7 @@ def test_the_gate_saw_it_too_and_the_version_serves(trained: Trained) -> None:
 
 
 def test_costs_are_what_the_proposal_promises(trained: Trained) -> None:
-    fitted = trained.outcome.fitted
+    fitted = trained.outcome.trained
     adapter = trained.outcome.version.path / "adapter_model.safetensors"
     assert fitted.trainable / fitted.total < 0.02
     assert adapter.stat().st_size < 5 * 2**20

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +24,16 @@ from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.reviews import count_reviews
 from lyra_nli.storage.tables import adapters, nli_training_runs
 from lyra_nli.storage.upgrade import init_database
+from lyra_nli.training.log import TrainingLog
 from lyra_nli.workspace import Workspace
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hidden states of tiny models are of no use to the next run."""
+    monkeypatch.setenv("LYRA_NLI_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -31,13 +41,19 @@ def workspace(tmp_path: Path) -> Workspace:
     """A database with 240 reviews of what a tiny random base really said."""
     settings = tiny_settings(tmp_path)
     init_database(settings.storage.database_path)
-    workspace = Workspace.open(settings)
+    workspace = with_recipe(Workspace.open(settings), folds=2)
     add_reviews(workspace, tmp_path, reviewed_pairs(240))
     return workspace
 
 
 def base_name(workspace: Workspace) -> str:
     return workspace.settings.nli.fast_model
+
+
+def with_recipe(workspace: Workspace, **changes: object) -> Workspace:
+    """The same place, with another recipe."""
+    recipe = workspace.settings.training.model_copy(update=changes)
+    return Workspace.open(workspace.settings.model_copy(update={"training": recipe}))
 
 
 def test_a_version_learns_passes_serves_and_rolls_back(
@@ -94,11 +110,70 @@ def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
     assert loop.reproduce(other, outcome.version.name).name == outcome.version.name
 
 
+def test_a_version_from_cached_states_is_made_again_without_the_cache(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    upper = with_recipe(workspace, layers=1, precision="bf16", kl_weight=0.3)
+    outcome = loop.train(upper, base_name(workspace), who="t", forced_reason="r")
+    assert list((tmp_path / "cache" / "hidden").glob("*/*.bin"))
+    shutil.rmtree(tmp_path / "cache")
+    assert loop.reproduce(upper, outcome.version.name).name == outcome.version.name
+
+
+@pytest.mark.parametrize("folds", [3, 0])
+def test_everyone_who_was_reviewed_is_judged_out_of_fold(workspace: Workspace, folds: int) -> None:
+    workspace = with_recipe(workspace, folds=folds, epochs=3)
+    outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    file = outcome.version.path / "out_of_fold.jsonl"
+    report = (outcome.version.path / "report.md").read_text()
+    told = workspace.registry.manifest_of(outcome.version).metrics["training"]
+    assert (told["folds"], told["dev_learned"]) == (folds, folds > 0)
+    if not folds:
+        assert not file.exists()
+        assert f"chosen by {len(outcome.dataset.dev)} dev rows" in report
+        return
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    judged = [*outcome.dataset.train, *outcome.dataset.dev]
+    assert [row["id"] for row in rows] == [e.id for e in judged if e.source != "replay"]
+    assert f"epoch {told['best_epoch']} of 3, chosen by 3 folds" in report
+    best = told["history"][told["best_epoch"] - 1]
+    assert sum(row["loss"] for row in rows) / len(rows) == pytest.approx(best["nll"], rel=1e-4)
+
+
+def test_a_training_that_was_interrupted_goes_on_where_it_left_off(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(TrainingLog):
+        def step(self, step: int, values: Mapping[str, float]) -> None:
+            super().step(step, values)
+            if self._phase == "fold 2 of 2":
+                raise KeyboardInterrupt
+
+    def train() -> loop.Outcome:
+        return loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+
+    runs = tmp_path / "adapters" / "runs"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "TrainingLog", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    assert [file.stem for file in (runs / "unfinished").glob("*/*.pt")] == ["fold 1 of 2"]
+    (first,) = runs.glob("*/metrics.jsonl")
+
+    outcome = train()
+    (second,) = set(runs.glob("*/metrics.jsonl")) - {first}
+    rows = [json.loads(line) for line in second.read_text().splitlines()]
+    stepped = {row["phase"] for row in rows if row["kind"] == "step"}
+    assert stepped == {"fold 2 of 2", "final"}
+    assert not list((runs / "unfinished").iterdir())
+    # From its beginning, without what the interrupted run left.
+    assert loop.reproduce(workspace, outcome.version.name).name == outcome.version.name
+
+
 def test_a_candidate_that_fails_is_kept_but_never_active(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    useless = workspace.settings.training.model_copy(update={"learning_rate": 1e-9})
-    lazy = Workspace.open(workspace.settings.model_copy(update={"training": useless}))
+    lazy = with_recipe(workspace, learning_rate=1e-9)
 
     outcome = loop.train(lazy, base_name(workspace), who="t", forced_reason="r")
 
@@ -146,7 +221,6 @@ def test_an_interrupt_leaves_no_half_version(
     environment = {
         **os.environ,
         "LYRA_TRAINING__EPOCHS": "100",
-        "LYRA_TRAINING__PATIENCE": "100",
         "LYRA_TRAINING__LEARNING_RATE": "0.0001",
         "LYRA_NLI__FAST_MODEL": base_name(workspace),
     }

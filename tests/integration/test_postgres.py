@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
 
@@ -13,9 +13,15 @@ from postgres_server import postgres_url
 from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 
-from lyra_nli.errors import InputError, StorageError
+from lyra_nli.errors import ConflictError, FeedbackError, InputError, StorageError
+from lyra_nli.feedback.actions import perform
+from lyra_nli.feedback.domains import explain
 from lyra_nli.feedback.edges import edge_correct
+from lyra_nli.feedback.exporting import export_file
 from lyra_nli.feedback.importing import ImportResult, import_file
+from lyra_nli.feedback.reviews import list_reviews, today
+from lyra_nli.feedback.seconds import agreement, second_review
+from lyra_nli.feedback.undo import undo_review
 from lyra_nli.storage import tables
 from lyra_nli.storage.engine import open_database, read, write
 from lyra_nli.storage.generation import inspect_database
@@ -109,7 +115,9 @@ def rows_file(folder: Path, count: int, **changes: object) -> Path:
 
 
 def test_init_makes_every_table_once(location: str) -> None:
-    assert len(init_database(location)) == len(tables.metadata.tables) + 1
+    made = init_database(location)
+    assert sum(line.startswith("table ") for line in made) == len(tables.metadata.tables) + 1
+    assert any("ix_nli_edges_random" in line for line in made)
     assert init_database(location) == []
     engine = open_database(location, read_only=True)
     names = set(inspect(engine).get_table_names())
@@ -117,6 +125,17 @@ def test_init_makes_every_table_once(location: str) -> None:
     assert plan_upgrade(engine) == []
     assert inspect_database(engine).name == "lyra-nli"
     engine.dispose()
+
+
+def test_what_goes_out_comes_back_in(engine: Engine, tmp_path: Path) -> None:
+    import_file(engine, rows_file(tmp_path, 1_200, reason="r", reviewed_at="2026-01-31"))
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    assert export_file(engine, first).exported == 1_200
+    assert import_file(engine, first) == ImportResult(0, 0, 1_200, ())
+    script(engine, "DELETE FROM nli_reviews")
+    assert import_file(engine, first) == ImportResult(1_200, 0, 0, ())
+    export_file(engine, second)
+    assert second.read_bytes() == first.read_bytes()
 
 
 def test_import_read_count_and_mark(engine: Engine, tmp_path: Path) -> None:
@@ -173,6 +192,80 @@ def test_reviewers_at_the_same_edge_wait_for_each_other(engine: Engine) -> None:
             text("SELECT predicted_label, predicted_confidence FROM nli_reviews")
         ).all()
     assert [tuple(row) for row in predictions] == [("supports", 0.9)] * len(labels)
+
+
+def test_the_six_actions_and_undo(engine: Engine) -> None:
+    script(engine, GRAPH)
+    generation = inspect_database(engine)
+    rule = {"domain_pattern": "*.example.org", "reason": "why"}
+    assert perform(engine, "domain_block", rule, who="ann")["decision"] == "block"
+    assert perform(engine, "domain_unblock", rule)["previous_decision"] == "block"
+    with read(engine) as connection:
+        assert explain(connection, generation, "a.example.org").decision == "unblock"
+    assert perform(engine, "domain_clear_override", rule)["cleared_rules"] == 1
+    claim = {"claim_id": "c", "reason": "why"}
+    assert perform(engine, "claim_reject", claim)["new_status"] == "not_adopted"
+    assert perform(engine, "claim_restore", {"claim_id": "c"})["new_status"] == "adopted"
+    with pytest.raises(FeedbackError, match="there is no claim"):
+        perform(engine, "claim_restore", {"claim_id": "d"})
+    edge = {"edge_id": "e1", "correct_relation": "refutes"}
+    review = str(perform(engine, "edge_correct", edge, who="ann")["review_id"])
+    assert not second_review(engine, "e1", "neutral", reviewer="bob")["agrees"]
+    with read(engine) as connection:
+        assert agreement(connection).n == 1
+        assert [row["id"] for row in list_reviews(connection, generation)] == [review]
+        assert today(connection, "ann", "2026-01-01")["corrected"] == 1
+    assert undo_review(engine, review, who="ann")["restored_relation"] == "supports"
+    with pytest.raises(ConflictError, match="it was undone on"):
+        undo_review(engine, review, who="ann")
+    assert counted(engine) == ReviewCounts(0, 0, 0)
+
+
+def test_one_request_sent_many_times_at_once_is_done_once(engine: Engine) -> None:
+    script(engine, GRAPH)
+    answers: list[object] = []
+
+    def submit() -> None:
+        edge = {"edge_id": "e1", "correct_relation": "refutes"}
+        answers.append(perform(engine, "edge_correct", edge, idempotency_key="k")["review_id"])
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    assert len(set(answers)) == 1
+    assert counted(engine).reviewed == 1
+
+
+def test_undo_and_second_reviews_at_once_don_t_block_each_other(engine: Engine) -> None:
+    script(engine, GRAPH)
+    ended: list[str] = []
+
+    def attempt(act: Callable[[], object]) -> None:
+        try:
+            act()
+            ended.append("done")
+        except FeedbackError as error:
+            ended.append(error.code)
+
+    for _ in range(5):
+        review = edge_correct(engine, "e1", "refutes", reviewer="ann").review_id
+        acts = [
+            lambda review=review: undo_review(engine, review, who="ann"),
+            lambda: second_review(engine, "e1", "refutes", reviewer="bob"),
+            lambda review=review: undo_review(engine, review, who="cleo"),
+            lambda: second_review(engine, "e1", "neutral", reviewer="dan"),
+        ]
+        threads = [threading.Thread(target=attempt, args=(act,)) for act in acts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(ended) == 20
+    assert set(ended) <= {"done", "conflict", "wrong_value"}
+    assert counted(engine).reviewed == 0
 
 
 def test_an_older_lyra_is_upgraded_and_its_reviews_are_read(location: str) -> None:

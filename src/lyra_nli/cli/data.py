@@ -89,6 +89,7 @@ def due(config: Path | None, db: str | None, base: str | None, as_json: bool) ->
 @json_option
 def status(config: Path | None, db: str | None, as_json: bool) -> None:
     """What serves, what people said, and whether training is due."""
+    from lyra_nli.feedback.seconds import agreement
     from lyra_nli.storage.engine import read
     from lyra_nli.storage.reviews import count_reviews
     from lyra_nli.training.due import check_due
@@ -99,6 +100,7 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
     active, previous = registry.active(base), registry.previous(base)
     with read(workspace.engine) as connection:
         counts = count_reviews(connection, workspace.generation)
+        agreed = agreement(connection) if workspace.generation.migrated else None
         state = check_due(connection, workspace.generation, settings.due, base)
     events = registry.events(base, limit=5)
     if as_json:
@@ -111,6 +113,7 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
                 "reviewed": counts.reviewed,
                 "corrected": counts.corrected,
                 "corrected_unused": counts.corrected_unused,
+                "agreement": asdict(agreed) if agreed else None,
                 **due_facts(state),
                 "events": [asdict(event) for event in events],
             }
@@ -121,6 +124,8 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
     click.echo(f"active      {active.name if active else 'the base itself'}")
     click.echo(f"previous    {previous.name if previous else 'the base itself'}")
     click.echo(f"reviews     {counts.reviewed}, of which {counts.corrected} corrected the model")
+    if agreed:
+        click.echo(f"agreement   {agreed.text}")
     print_due(state)
     for event in events:
         change = f"{event.from_version or 'base'} -> {event.to_version or 'base'}"

@@ -1,4 +1,4 @@
-"""``lyra-nli db`` and ``lyra-nli import``."""
+"""``lyra-nli db``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def init(config: Path | None, db: str | None) -> None:
 
     location = read_settings(config, db).storage.database_path
     made = init_database(location)
-    click.echo(f"{location}: {len(made)} tables made" if made else f"{location}: nothing to do")
+    click.echo(
+        f"{location}: {len(made)} tables, columns and indexes made"
+        if made
+        else f"{location}: nothing to do"
+    )
 
 
 @db.command("upgrade")
@@ -45,25 +49,3 @@ def upgrade_command(config: Path | None, db: str | None, yes: bool) -> None:
         click.confirm("Go ahead?", abort=True)
     result = upgrade(open_engine(settings))
     click.echo(f"Done: {len(result.added)} added. Backup: {result.backup or 'none'}")
-
-
-@click.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@place_options
-@click.option("--skip-bad", is_flag=True, help="import the good rows although others are bad")
-def import_reviews(file: Path, config: Path | None, db: str | None, skip_bad: bool) -> None:
-    """Import reviewed pairs from a JSONL or CSV file.
-
-    Fields: premise, hypothesis, predicted_label, predicted_confidence, correct_label, and
-    optionally group, reviewed_at, reviewer, reason, source_url, sampling. All rows or none,
-    unless --skip-bad.
-    """
-    from lyra_nli.feedback.importing import import_file
-
-    result = import_file(open_engine(read_settings(config, db)), file, skip_bad=skip_bad)
-    for problem in result.problems:
-        click.echo(f"skipped: {problem}", err=True)
-    click.echo(
-        f"{result.imported} reviews imported, {result.duplicates} known already, "
-        f"{result.skipped} bad rows skipped"
-    )

@@ -11,8 +11,11 @@ import click
 from lyra_nli import __version__
 from lyra_nli.cli.adapters import adapters
 from lyra_nli.cli.data import dataset, due, status
-from lyra_nli.cli.database import db, import_reviews
+from lyra_nli.cli.database import db
 from lyra_nli.cli.demo import demo
+from lyra_nli.cli.feedback import domains, reviews
+from lyra_nli.cli.mcp import mcp
+from lyra_nli.cli.reviews_io import export_reviews, import_reviews
 from lyra_nli.cli.serving import predict, serve
 from lyra_nli.cli.training import train
 from lyra_nli.errors import LyraNliError
@@ -28,7 +31,22 @@ def cli() -> None:
     """
 
 
-for command in (db, import_reviews, dataset, due, train, adapters, serve, predict, status, demo):
+for command in (
+    db,
+    import_reviews,
+    export_reviews,
+    dataset,
+    due,
+    train,
+    adapters,
+    serve,
+    mcp,
+    predict,
+    status,
+    demo,
+    domains,
+    reviews,
+):
     cli.add_command(command)
 
 
@@ -37,6 +55,10 @@ def main() -> None:
     # Threads that wait for each other should sleep soon, not spin: on a machine that does other
     # things as well, a spinning thread keeps the one it waits for from running.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # A kernel for every length that was ever seen takes hundreds of megabytes; a few dozen of
+    # the latest are as fast.
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     # Libraries that draw a bar for reading a local file, and warn about their own deprecations.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

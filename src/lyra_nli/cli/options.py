@@ -37,11 +37,12 @@ def place_options(command: F) -> F:
     return db_option(config_option(command))
 
 
-def read_settings(config: Path | None, db: str | None) -> Settings:
-    """Settings from file, environment and ``--db``."""
+def read_settings(config: Path | None, db: str | None, **sections: dict[str, Any]) -> Settings:
+    """Settings from file, environment, ``--db``, and what other options say of a section."""
     from lyra_nli.settings import load_settings
 
-    return load_settings(config, {"storage": {"database_path": db}} if db else None)
+    storage = {"storage": {"database_path": db}} if db else {}
+    return load_settings(config, {**storage, **sections})
 
 
 def open_engine(settings: Settings, *, read_only: bool = False) -> Engine:
@@ -55,11 +56,13 @@ def open_engine(settings: Settings, *, read_only: bool = False) -> Engine:
     )
 
 
-def open_workspace(config: Path | None, db: str | None, *, read_only: bool = False) -> Workspace:
+def open_workspace(
+    config: Path | None, db: str | None, *, read_only: bool = False, **sections: dict[str, Any]
+) -> Workspace:
     """Settings, database and registry of this command."""
     from lyra_nli.workspace import Workspace
 
-    return Workspace.open(read_settings(config, db), read_only=read_only)
+    return Workspace.open(read_settings(config, db, **sections), read_only=read_only)
 
 
 def who() -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--no-activate", is_flag=True, help="leave activation to `adapters activate`")
 @click.option("--reason", default="", help="why; kept in the history")
 @click.option("--reproduce", metavar="VERSION", help="train a version again and compare the bytes")
+@click.option("--layers", metavar="N|all", help="how many upper layers learn, this time")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def train(
     config: Path | None,
@@ -39,6 +40,7 @@ def train(
     no_activate: bool,
     reason: str,
     reproduce: str | None,
+    layers: str | None,
     as_json: bool,
 ) -> None:
     """Train a LoRA adapter from all reviews, prove it, register it, and let it serve.
@@ -48,7 +50,7 @@ def train(
     """
     if (force or promote_anyway) and not reason.strip():
         raise InputError("--force and --promote-anyway need --reason TEXT: the history keeps it")
-    workspace = open_workspace(config, db)
+    workspace = open_workspace(config, db, training={"layers": layers} if layers else {})
     if reproduce:
         from lyra_nli import loop
 
@@ -88,7 +90,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "status": outcome.version.status,
         "activated": outcome.activated,
         "verdict": outcome.verdict.to_dict(),
-        "training": outcome.fitted.figures(),
+        "training": outcome.trained.figures(),
         "seconds": outcome.seconds,
     }
 
@@ -108,14 +110,14 @@ def _is_due(workspace: Workspace, base: str, as_json: bool) -> bool:
 
 
 def _print(outcome: Outcome) -> None:
-    version, verdict, fitted = outcome.version, outcome.verdict, outcome.fitted
+    version, verdict, trained = outcome.version, outcome.verdict, outcome.trained
     click.echo(f"{version.name}: {verdict.outcome}. {verdict.sentence}")
     for check in verdict.checks:
         mark = "ok " if check.holds else "NO " if check.enforced else "(no)"
         click.echo(f"  {mark:<4} {check.name}: {check.value:.3f} (threshold {check.threshold:.3f})")
-    share = fitted.trainable / fitted.total
+    share = trained.trainable / trained.total
     click.echo(
-        f"  trained {fitted.trainable:,} parameters ({share:.2%}) in {fitted.seconds:.0f} s, "
-        f"{fitted.peak_memory / 2**20:.0f} MB; report: {version.path / 'report.md'}"
+        f"  trained {trained.trainable:,} parameters ({share:.2%}) in {trained.seconds:.0f} s, "
+        f"{trained.peak_memory / 2**20:.0f} MB; report: {version.path / 'report.md'}"
     )
     click.echo("  active now" if outcome.activated else "  not active")

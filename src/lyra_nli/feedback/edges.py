@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 
-from lyra_nli.errors import InputError
-from lyra_nli.feedback.fields import check_notes, fault
+from lyra_nli.errors import FeedbackError
+from lyra_nli.feedback.ledger import (
+    correction_row,
+    edge_before,
+    find_edge,
+    prediction_of,
+    require_unchanged,
+    review_row,
+)
+from lyra_nli.feedback.ledger import (
+    edge_version as edge_version,
+)
+from lyra_nli.feedback.parameters import REASON, Parameter, check
 from lyra_nli.labels import LABELS, Label, parse_label
-from lyra_nli.records import Pair, Sampling
+from lyra_nli.records import Sampling
 from lyra_nli.storage.engine import new_id, now, write
 from lyra_nli.storage.generation import Generation, inspect_database
-from lyra_nli.storage.reviews import graph_anchors
-from lyra_nli.storage.tables import nli_reviews
+from lyra_nli.storage.tables import nli_leases, nli_queue_scores, nli_reviews
 from lyra_nli.storage.verdicts import Verdicts
 
-_WHY_NOT = {
-    "origin": "it says which fragment a claim was taken from",
-    "cites": "it is a citation between pages",
-}
+EDGE_ID = Parameter("edge_id", "the edge: one judgement of a fragment and a claim", required=True)
+REVIEWER = Parameter("reviewer", "the person whose verdict it is")
+LEASE = Parameter("lease", "the token that came with the edge from the review queue")
+PARAMETERS = (
+    EDGE_ID,
+    Parameter(
+        "correct_relation",
+        "the right judgement; the same as the present one means that you agree",
+        required=True,
+        choices=LABELS,
+        noun="label",
+    ),
+    REASON,
+    REVIEWER,
+    Parameter(
+        "sampling",
+        "why this edge was reviewed; only random ones are a sample of the traffic",
+        choices=("random", "queue", "unknown"),
+    ),
+    Parameter("predicted_by", "the model version whose judgement the reviewer saw"),
+    Parameter("edge_version", "the state of the edge that the reviewer saw, as the queue gave it"),
+    LEASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +59,8 @@ class EdgeReview:
 
     Attributes:
         predicted_by: the model version whose judgement the human saw, where known.
+        edge_version: the state of the edge that the human saw; a verdict on another is refused.
+        lease: the queue's token for this edge. It knows the sampling better than the caller.
     """
 
     edge_id: str
@@ -39,6 +69,8 @@ class EdgeReview:
     reviewer: str = ""
     sampling: Sampling = "unknown"
     predicted_by: str | None = None
+    edge_version: str | None = None
+    lease: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +79,7 @@ class EdgeCorrection:
 
     Attributes:
         sample_id: the row of ``nli_corrections``; None when none was written.
+        review_id: the row of ``nli_reviews``, which can be undone.
     """
 
     ok: bool
@@ -56,6 +89,7 @@ class EdgeCorrection:
     new_relation: Label
     sample_id: str | None
     message: str
+    review_id: str
 
 
 def edge_correct(
@@ -75,7 +109,7 @@ def edge_correct(
     what the model had said, also when the edge is reviewed again.
 
     Raises:
-        InputError: for an unknown edge, one that is no NLI judgement (``origin``,
+        FeedbackError: for an unknown edge, one that is no NLI judgement (``origin``,
             ``cites``), an unknown label, or notes that can't be stored.
         StorageError: when the database was not upgraded or can't be written.
     """
@@ -87,7 +121,7 @@ def correct_edges(engine: Engine, reviews: Iterable[EdgeReview]) -> list[EdgeCor
     """Record many verdicts in one transaction: all of them, or none.
 
     Raises:
-        InputError, StorageError: as `edge_correct`, for the first verdict that fails.
+        FeedbackError, StorageError: as `edge_correct`, for the first verdict that fails.
     """
     generation = inspect_database(engine)
     with write(engine) as connection:
@@ -97,24 +131,44 @@ def correct_edges(engine: Engine, reviews: Iterable[EdgeReview]) -> list[EdgeCor
 def correct_edge(
     connection: Connection, generation: Generation, review: EdgeReview
 ) -> EdgeCorrection:
-    """Record one verdict in a transaction of the caller's; see `edge_correct`."""
+    """Record one verdict in a transaction of the caller's; see `edge_correct`.
+
+    Raises:
+        ConflictError: when the edge is not in the state that the human saw.
+    """
     generation.require_upgraded()
-    label = _check(review)
+    check(PARAMETERS, asdict(review))
+    label = parse_label(review.correct_relation)
     tables = Verdicts(generation)
-    edge = _find_edge(connection, tables, review.edge_id)
+    edge = find_edge(connection, tables, review.edge_id)
+    require_unchanged(connection, tables, edge, review.edge_version)
+    sampling: Sampling = review.sampling
+    if review.lease is not None:
+        sampling = take_lease(connection, review.lease, review.edge_id, "first")
     previous: Label = edge.label
     changed = label != previous
-    prediction = _prediction(connection, tables, edge, review.predicted_by)
-    at = now()
-    sample_id = None
+    prediction = prediction_of(connection, tables, edge, review.predicted_by)
+    at, review_id, sample_id = now(), new_id("nlr"), None
     if changed or generation.stores_agreed:
         sample_id = new_id("nlc")
-        row = _correction_row(generation, edge, prediction, review, sample_id, at)
+        noted = correction_row(generation, edge, prediction, label, review.reason)
+        row = {**noted, "id": sample_id, "corrected_at": at}
         connection.execute(insert(tables.correction).values(row))
     connection.execute(
-        insert(nli_reviews).values(_review_row(edge, prediction, review, sample_id, at))
+        insert(nli_reviews).values(
+            **review_row(edge, prediction),
+            id=review_id,
+            correction_id=sample_id,
+            correct_label=label,
+            reviewer=review.reviewer,
+            reason=review.reason,
+            sampling=sampling,
+            reviewed_at=at,
+            before_json=edge_before(edge),
+        )
     )
     _update_edge(connection, tables, review, at, changed=changed)
+    _leave_queue(connection, review.edge_id)
     return EdgeCorrection(
         ok=True,
         action="edge_correct",
@@ -123,120 +177,44 @@ def correct_edge(
         new_relation=label,
         sample_id=sample_id,
         message=_message(edge, previous, label),
+        review_id=review_id,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Prediction:
-    """What the model had said before any human touched the edge."""
-
-    label: str
-    confidence: float | None
-    by: str | None
-
-
-def _check(review: EdgeReview) -> Label:
-    words = fault(review.edge_id, 200) if review.edge_id else "is empty"
-    if words:
-        raise InputError(f"edge_id: {words}")
-    check_notes(reason=review.reason, reviewer=review.reviewer)
-    if review.sampling not in ("random", "queue", "unknown"):
-        raise InputError(f"sampling: {review.sampling!r}: expected random, queue or unknown")
-    return parse_label(review.correct_relation)
+def perform_edge_correct(
+    connection: Connection, generation: Generation, values: dict[str, str], who: str
+) -> dict[str, object]:
+    """Answer the action ``edge_correct``."""
+    arguments: dict[str, Any] = {**values, "reviewer": values.get("reviewer", who)}
+    return asdict(correct_edge(connection, generation, EdgeReview(**arguments)))
 
 
-def _find_edge(connection: Connection, tables: Verdicts, edge_id: str) -> Row[Any]:
-    edge = None
-    if tables.generation.has_edges:
-        edge = connection.execute(
-            tables.edge_texts().where(tables.edge.c.id == edge_id).with_for_update(of=tables.edge)
-        ).one_or_none()
-    if edge is None:
-        raise InputError(f"there is no edge {edge_id!r}")
-    if edge.relation not in LABELS:
-        why = _WHY_NOT.get(edge.relation, "it is no judgement of the model")
-        raise InputError(
-            f"edge {edge_id!r} has the relation {edge.relation!r} and can't be corrected: {why}",
-            hint=f"Only edges with {', '.join(LABELS)} can.",
+def take_lease(
+    connection: Connection, token: str, edge_id: str, purpose: Literal["first", "second"]
+) -> Sampling:
+    """End the reviewer's lease, and tell how the queue had drawn the edge.
+
+    A lease that has run out and was given to somebody else is not held against the reviewer:
+    if that other person was quicker, the edge's version says so.
+
+    Raises:
+        FeedbackError: when the lease is for another edge or another purpose.
+    """
+    table = nli_leases
+    lease = connection.execute(
+        select(table.c.edge_id, table.c.purpose, table.c.sampling).where(table.c.token == token)
+    ).one_or_none()
+    if lease is None:
+        return "unknown"
+    if (lease.edge_id, lease.purpose) != (edge_id, purpose):
+        raise FeedbackError(
+            f"lease: it is for a {lease.purpose} review of edge {lease.edge_id!r}",
+            code="wrong_value",
+            parameter=LEASE.name,
+            expected=f"the token that came with this edge, for a {purpose} review",
         )
-    return edge
-
-
-def _prediction(
-    connection: Connection, tables: Verdicts, edge: Row[Any], by: str | None
-) -> _Prediction:
-    """Find the model's own judgement, which after a review no longer stands on the edge."""
-    if not edge.edge_human_corrected:
-        return _Prediction(edge.label, edge.confidence, by)
-    review, row = tables.review, tables.correction
-    found = connection.execute(
-        select(review.c.predicted_label, review.c.predicted_confidence, review.c.predicted_by)
-        .where(review.c.edge_id == edge.id)
-        .order_by(review.c.reviewed_at.desc())
-        .limit(1)
-    ).one_or_none()
-    if found:
-        return _Prediction(*found)
-    first = connection.execute(
-        select(row.c.predicted_label, row.c.predicted_confidence)
-        .where(row.c.edge_id == edge.id, row.c.predicted_label.in_(LABELS))
-        .order_by(row.c.corrected_at, row.c.id)
-        .limit(1)
-    ).one_or_none()
-    if first:
-        return _Prediction(first[0], first[1] or None, None)
-    # Reviewed elsewhere without a trace: then the label is the model's, and the confidence
-    # too, unless it is the 1.0 that a review leaves.
-    return _Prediction(edge.label, None if edge.confidence == 1.0 else edge.confidence, None)
-
-
-def _correction_row(
-    generation: Generation,
-    edge: Row[Any],
-    prediction: _Prediction,
-    review: EdgeReview,
-    sample_id: str,
-    at: str,
-) -> dict[str, object]:
-    confidence = prediction.confidence
-    if confidence is None and ("nli_corrections", "predicted_confidence") in generation.required:
-        confidence = 0.0  # what Lyra writes where it has none
-    row = {
-        "id": sample_id,
-        "edge_id": edge.id,
-        "task_id": edge.task_id,
-        "premise": edge.premise,
-        generation.corrections_hypothesis: edge.hypothesis,
-        "predicted_label": prediction.label,
-        "predicted_confidence": confidence,
-        "correct_label": review.correct_relation,
-        "reason": review.reason or None,
-        "corrected_at": at,
-    }
-    return {name: value for name, value in row.items() if generation.has("nli_corrections", name)}
-
-
-def _review_row(
-    edge: Row[Any], prediction: _Prediction, review: EdgeReview, sample_id: str | None, at: str
-) -> dict[str, object]:
-    return {
-        "id": new_id("nlr"),
-        "edge_id": edge.id,
-        "correction_id": sample_id,
-        "pair_key": Pair(edge.premise, edge.hypothesis).key,
-        "premise": edge.premise,
-        "hypothesis": edge.hypothesis,
-        "predicted_label": prediction.label,
-        "predicted_confidence": prediction.confidence,
-        "predicted_by": prediction.by,
-        "correct_label": review.correct_relation,
-        "anchors_json": json.dumps(graph_anchors(edge)),  # the edge may be gone one day
-        "reviewer": review.reviewer,
-        "reason": review.reason,
-        "sampling": review.sampling,
-        "source_url": edge.page_url or "",
-        "reviewed_at": at,
-    }
+    connection.execute(delete(table).where(table.c.token == token))
+    return cast("Sampling", lease.sampling)
 
 
 def _update_edge(
@@ -252,6 +230,16 @@ def _update_edge(
         values["relation"] = values["nli_label"] = review.correct_relation
         values[generation.edge_confidence] = 1.0
     connection.execute(update(edge).where(edge.c.id == review.edge_id).values(values))
+
+
+def _leave_queue(connection: Connection, edge_id: str) -> None:
+    """Drop what made the edge worth a look: it has been looked at."""
+    scores = nli_queue_scores.c
+    connection.execute(
+        delete(nli_queue_scores).where(
+            scores.kind.in_(("disagree", "suspect")), scores.edge_id == edge_id
+        )
+    )
 
 
 def _message(edge: Row[Any], previous: Label, label: Label) -> str:

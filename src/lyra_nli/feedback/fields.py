@@ -1,34 +1,64 @@
-"""The fields of a reviewed pair, and what each may hold."""
+"""The fields of a reviewed pair in a file, and what each may hold (docs/data.md)."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import cast
 
 from lyra_nli.errors import InputError
-from lyra_nli.labels import Label, parse_label
-from lyra_nli.records import MAX_TEXT_CHARS, Pair, Sampling
-from lyra_nli.storage.engine import utc
+from lyra_nli.labels import Label
+from lyra_nli.records import Pair, Sampling
 
 REQUIRED = ("premise", "hypothesis", "predicted_label", "predicted_confidence", "correct_label")
-OPTIONAL = ("id", "group", "reviewed_at", "reviewer", "reason", "source_url", "sampling")
+OPTIONAL = (
+    "id",
+    "edge_id",
+    "predicted_by",
+    "anchors",
+    "group",
+    "reviewed_at",
+    "reviewer",
+    "reason",
+    "source_url",
+    "sampling",
+)
 FIELDS = (*REQUIRED, *OPTIONAL)
+EXPORTED = (
+    "id",
+    "premise",
+    "hypothesis",
+    "predicted_label",
+    "predicted_confidence",
+    "predicted_by",
+    "correct_label",
+    "reviewed_at",
+    "reviewer",
+    "reason",
+    "sampling",
+    "source_url",
+    "edge_id",
+    "anchors",
+)
+"""What an export writes of each row; the group is one of the anchors."""
 
 MAX_NOTE_CHARS: Mapping[str, int] = {
     "id": 64,
+    "edge_id": 200,
+    "predicted_by": 500,
     "group": 500,
     "reviewer": 200,
     "reason": 10_000,
     "source_url": 4_000,
 }
+MAX_ANCHORS = 1_000
+MAX_ANCHOR_CHARS = 1_000
 
-_SAMPLINGS = ("random", "queue", "unknown")
-_NEWER_HYPOTHESIS = "nli_hypothesis"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+GROUP = "group:"
+"""How the anchor that stands for a row's ``group`` begins."""
+
+UNKNOWN = "unknown"
+"""What a file says of a time that nobody kept; an absent time is that of the import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +68,11 @@ class ImportRow:
     Attributes:
         line: where it begins, counted from 1.
         predicted_confidence: None when the file says that nobody kept it.
-        reviewed_at: ISO-8601 in UTC; empty when the file has none.
+        edge_id: the edge that was judged; empty when there was none.
+        predicted_by: the model version that judged; empty when unknown.
+        anchors: what the pair stands on, its group among them; sorted.
+        reviewed_at: ISO-8601 in UTC; empty when nobody kept it, None when the file does not
+            say, which means now.
     """
 
     line: int
@@ -47,12 +81,20 @@ class ImportRow:
     predicted_confidence: float | None
     correct_label: Label
     id: str = ""
-    group: str = ""
-    reviewed_at: str = ""
+    edge_id: str = ""
+    predicted_by: str = ""
+    anchors: tuple[str, ...] = ()
+    reviewed_at: str | None = None
     reviewer: str = ""
     reason: str = ""
     source_url: str = ""
     sampling: Sampling = "unknown"
+
+    @property
+    def group(self) -> str:
+        """The group that the file named, the first of several; empty without one."""
+        groups = (anchor for anchor in self.anchors if anchor.startswith(GROUP))
+        return next(groups, "").removeprefix(GROUP)
 
 
 class BadRowError(ValueError):
@@ -61,34 +103,6 @@ class BadRowError(ValueError):
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
-
-
-def parse_row(line: int, values: Mapping[str, object]) -> ImportRow:
-    """Check one row, all fields at once.
-
-    Args:
-        line: where the row begins.
-        values: field -> value as JSON has it; the confidence may be a number in text, as in
-            a CSV file. None and "" mean that an optional value is absent.
-
-    Raises:
-        BadRowError: naming every fault with its field.
-    """
-    values = _with_our_hypothesis(values)
-    checks = _Checks(values)
-    row = ImportRow(
-        line=line,
-        pair=Pair(checks.text("premise"), checks.text("hypothesis")),
-        predicted_label=checks.label("predicted_label"),
-        predicted_confidence=checks.confidence("predicted_confidence"),
-        correct_label=checks.label("correct_label"),
-        reviewed_at=checks.time("reviewed_at"),
-        sampling=checks.sampling("sampling"),
-        **{name: checks.note(name) for name in MAX_NOTE_CHARS},
-    )
-    if checks.problems:
-        raise BadRowError(*checks.problems)
-    return row
 
 
 def unknown_field(name: str) -> str:
@@ -120,98 +134,3 @@ def check_notes(**notes: str) -> None:
     problems = [f"{name}: {words}" for name, words in faults.items() if words]
     if problems:
         raise InputError("the review can't be stored", problems=problems)
-
-
-def _with_our_hypothesis(values: Mapping[str, object]) -> Mapping[str, object]:
-    if _NEWER_HYPOTHESIS not in values or "hypothesis" in values:
-        return values
-    return {
-        "hypothesis" if name == _NEWER_HYPOTHESIS else name: value for name, value in values.items()
-    }
-
-
-class _Checks:
-    """Reads fields one by one and collects what is wrong with them."""
-
-    def __init__(self, values: Mapping[str, object]) -> None:
-        self.values = values
-        self.problems = [unknown_field(name) for name in values if name not in FIELDS]
-
-    def text(self, name: str) -> str:
-        """Read a premise or a hypothesis."""
-        value = self._string(name, MAX_TEXT_CHARS)
-        if value is not None and not value.strip():
-            self._wrong(name, "is empty")
-        return value or ""
-
-    def label(self, name: str) -> Label:
-        """Read one of the three labels."""
-        if self._missing(name):
-            return "neutral"
-        try:
-            return parse_label(self.values[name])
-        except InputError as error:
-            self._wrong(name, error.message[:200])
-            return "neutral"
-
-    def confidence(self, name: str) -> float | None:
-        """Read a number from 0 to 1; null or an empty cell is unknown."""
-        if self._missing(name):
-            return None
-        value = self.values[name]
-        if value is None or value == "":
-            return None
-        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-            value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self._wrong(name, f"{str(value)[:40]!r} is no number")
-        elif math.isnan(value) or not 0 <= value <= 1:
-            self._wrong(name, f"{str(value)[:40]} is not between 0 and 1")
-        else:
-            return float(value)
-        return None
-
-    def time(self, name: str) -> str:
-        """Read an optional point in time."""
-        value = self._optional(name, 40)
-        if value and not utc(value):
-            self._wrong(name, f"{value!r} is no ISO-8601 time, such as 2026-01-31T12:00:00Z")
-        return utc(value) if value else ""
-
-    def sampling(self, name: str) -> Sampling:
-        """Read why the pair was reviewed."""
-        value = self._optional(name, 40) or "unknown"
-        if value not in _SAMPLINGS:
-            self._wrong(name, f"{value!r}: expected one of {', '.join(_SAMPLINGS)}")
-        return cast("Sampling", value)
-
-    def note(self, name: str) -> str:
-        """Read an optional text."""
-        return self._optional(name, MAX_NOTE_CHARS[name])
-
-    def _optional(self, name: str, limit: int) -> str:
-        if self.values.get(name) is None:
-            return ""
-        return self._string(name, limit) or ""
-
-    def _string(self, name: str, limit: int) -> str | None:
-        if self._missing(name):
-            return None
-        value = self.values[name]
-        if not isinstance(value, str):
-            self._wrong(name, f"expected text, found {type(value).__name__}")
-            return None
-        words = fault(value, limit)
-        if words:
-            self._wrong(name, words)
-            return None
-        return value
-
-    def _missing(self, name: str) -> bool:
-        if name in self.values:
-            return False
-        self._wrong(name, "is missing")
-        return True
-
-    def _wrong(self, name: str, words: str) -> None:
-        self.problems.append(f"{name}: {words}")

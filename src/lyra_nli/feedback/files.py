@@ -1,24 +1,22 @@
-"""Files of reviewed pairs, read row by row: JSON lines, and CSV with a header."""
+"""Files of reviewed pairs, read row by row, whatever their format."""
 
 from __future__ import annotations
 
 import csv
 import json
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lyra_nli.errors import InputError
-from lyra_nli.feedback.fields import (
-    FIELDS,
-    REQUIRED,
-    BadRowError,
-    ImportRow,
-    parse_row,
-    unknown_field,
-)
+from lyra_nli.feedback.argilla import from_record
+from lyra_nli.feedback.fields import FIELDS, REQUIRED, BadRowError, ImportRow, unknown_field
+from lyra_nli.feedback.formats import Format, detect_format
+from lyra_nli.feedback.json_list import read_list
+from lyra_nli.feedback.label_studio import from_task
+from lyra_nli.feedback.rows import parse_row
 from lyra_nli.records import MAX_TEXT_CHARS
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
@@ -28,26 +26,37 @@ Outcome = ImportRow | tuple[int, BadRowError]
 """A row, or the line and what is wrong with it."""
 
 
-def read_file(file: Path) -> Iterator[Outcome]:
-    """Read a file of reviewed pairs, in memory for one row.
+def read_file(file: Path, kind: Format | None = None) -> Iterator[Outcome]:
+    """Read a file (or a `datasets` folder) of reviewed pairs, in memory for a few rows.
 
-    UTF-8, with or without a byte order mark, lines ending with LF or CRLF. Blank lines are
-    passed over.
+    Text is UTF-8, with or without a byte order mark, lines ending with LF or CRLF. Blank
+    lines are passed over.
+
+    Args:
+        file: what to read.
+        kind: what it is, when its name or its content does not tell.
 
     Raises:
         InputError: when the file can't be read as a whole: missing, of another kind, not
-            UTF-8, a CSV header with unknown, missing or doubled columns.
+            UTF-8, a header with unknown, missing or doubled columns; or when its format
+            needs a library that is not installed.
     """
-    reader = _READERS.get(file.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{file} is of no known kind: {', '.join(sorted(_READERS))} can be imported"
-        )
+    kind = kind or detect_format(file)
     try:
-        _refuse_utf16(file)
-        yield from reader(file)
+        if kind in ("jsonl", "csv", "argilla", "label-studio"):
+            _refuse_utf16(file)
+        yield from _READERS[kind](file)
     except OSError as error:
-        raise InputError(f"{file} can't be read: {error.strerror}") from error
+        raise InputError(f"{file} can't be read: {error.strerror or error}") from error
+
+
+def count_rows(file: Path, kind: Format) -> int | None:
+    """Tell how many rows a file has, where that is quickly known; for a progress bar."""
+    if kind not in ("parquet", "datasets"):
+        return None
+    from lyra_nli.feedback import columns
+
+    return columns.count_rows(file)
 
 
 def _read_jsonl(file: Path) -> Iterator[Outcome]:
@@ -91,7 +100,48 @@ def _read_csv(file: Path) -> Iterator[Outcome]:
                 yield _outcome(start, lambda row=cells, names=header: _by_name(names, row))
 
 
-_READERS = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": _read_csv}
+def _read_columns(file: Path) -> Iterator[Outcome]:
+    from lyra_nli.feedback.columns import open_columns
+
+    names, rows = open_columns(file)
+    header = _check_header(file, names)
+    for number, row in rows:
+        yield _outcome(number, lambda row=row: _by_name(header, _values(row)))
+
+
+def _read_argilla(file: Path) -> Iterator[Outcome]:
+    return _read_tool(file, from_record)
+
+
+def _read_label_studio(file: Path) -> Iterator[Outcome]:
+    return _read_tool(file, from_task)
+
+
+def _read_tool(
+    file: Path, rows_of: Callable[[object], Iterator[dict[str, Any]]]
+) -> Iterator[Outcome]:
+    for number, element in read_list(file):
+        try:
+            for row in rows_of(_values(element)):
+                yield _outcome(number, lambda row=row: row)
+        except BadRowError as error:
+            yield number, error
+
+
+def _values(element: Any) -> Any:
+    if isinstance(element, BadRowError):
+        raise element
+    return element
+
+
+_READERS: Mapping[Format, Callable[[Path], Iterator[Outcome]]] = {
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "parquet": _read_columns,
+    "datasets": _read_columns,
+    "argilla": _read_argilla,
+    "label-studio": _read_label_studio,
+}
 
 
 def _outcome(line: int, values: Any) -> Outcome:

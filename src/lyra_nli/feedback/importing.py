@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, or_, select
+from sqlalchemy import Engine, insert
 
 from lyra_nli.errors import InputError
 from lyra_nli.feedback.fields import BadRowError, ImportRow
 from lyra_nli.feedback.files import read_file
-from lyra_nli.storage.engine import batches, now, utc, write
+from lyra_nli.feedback.formats import ROW_NAMES, Format, detect_format
+from lyra_nli.feedback.known import Known, content_of, row_id
+from lyra_nli.storage.engine import batches, now, write
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.tables import nli_reviews
 
@@ -45,25 +46,29 @@ def read_rows(file: Path) -> tuple[list[ImportRow], list[str]]:
     Raises:
         InputError: when the file can't be read as a whole (see `files.read_file`).
     """
-    problems = _Problems()
-    return list(problems.keep_good(read_file(file))), problems.lines
+    kind = detect_format(file)
+    problems = _Problems(ROW_NAMES[kind])
+    return list(problems.keep_good(read_file(file, kind))), problems.lines
 
 
 def import_file(
     engine: Engine,
     file: Path,
     *,
+    kind: Format | None = None,
     skip_bad: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ImportResult:
     """Import a file of reviewed pairs in one transaction.
 
-    A row is a duplicate when pair, label, reviewer and time are the same, so importing a
-    file again changes nothing. Memory holds a few hundred rows, whatever the file's length.
+    A row is a duplicate when its id is known; one without an id, when pair, label, reviewer,
+    time and edge (where it names one) are. So importing a file again changes nothing. Memory
+    holds a few hundred rows, whatever the file's length.
 
     Args:
         engine: a database opened for writing, with our tables.
-        file: JSON lines or CSV.
+        file: of any format in `formats.FORMATS`.
+        kind: which one; by default its name or content tells.
         skip_bad: import the good rows although others are bad.
         progress: called with the number of rows dealt with so far.
 
@@ -72,14 +77,17 @@ def import_file(
             the file can't be read; nothing is imported then.
         StorageError: when the database was not upgraded or can't be written.
     """
-    inspect_database(engine).require_upgraded()
-    problems = _Problems()
+    generation = inspect_database(engine)
+    generation.require_upgraded()
+    kind = kind or detect_format(file)
+    problems = _Problems(ROW_NAMES[kind])
     imported = duplicates = 0
     with write(engine) as connection:
-        for batch in batches(problems.keep_good(read_file(file)), size=200):
+        known = Known(connection, generation)
+        for batch in batches(problems.keep_good(read_file(file, kind)), size=200):
             # Stored even after a bad row, so that every taken id is found; then undone.
             conflicts = problems.conflicts
-            new = _new_rows(connection, batch, problems)
+            new = _new_rows(known, batch, problems)
             if new:
                 connection.execute(insert(nli_reviews), new)
             imported += len(new)
@@ -104,7 +112,8 @@ class _Problems:
         conflicts: how many of those were well formed, but their id is taken.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, row_name: str) -> None:
+        self.row_name = row_name
         self.lines: list[str] = []
         self.rows = 0
         self.conflicts = 0
@@ -126,85 +135,43 @@ class _Problems:
 
     def _add(self, line: int, error: BadRowError) -> None:
         self.rows += 1
-        self.lines += [f"line {line}: {problem}" for problem in error.problems]
-
-
-Content = tuple[str, str, str, str, str]
-"""Premise, hypothesis, label, reviewer, time: what makes two reviews the same one."""
+        self.lines += [f"{self.row_name} {line}: {problem}" for problem in error.problems]
 
 
 def _new_rows(
-    connection: Connection, batch: Sequence[ImportRow], problems: _Problems
+    known: Known, batch: Sequence[ImportRow], problems: _Problems
 ) -> list[dict[str, Any]]:
     """Turn a batch into rows to insert, leaving out what is there already."""
-    keys = [row.pair.key for row in batch]
-    ids = [_id(row) for row in batch]
-    by_id = _stored(connection, keys, ids)
-    contents = set(by_id.values())
+    ids = [row_id(row) for row in batch]
+    by_id, contents = known.find(dict(zip(ids, batch, strict=True)))
     new = []
-    for row, key, row_id in zip(batch, keys, ids, strict=True):
-        content = _content(row)
-        taken = by_id.get(row_id)
-        if taken is not None and not _same(taken, content):
+    for row, given in zip(batch, ids, strict=True):
+        content = content_of(row)
+        taken = by_id.get(given)
+        if taken is not None and not content.may_be(taken):
             problems.id_taken(row)
-        elif taken is None and content not in contents:
-            new.append(_values(row, row_id, key))
-            by_id[row_id] = content
-            contents.add(content)
+        elif taken is None and (row.id or content not in contents):
+            new.append(_values(row, given))
+            by_id[given] = content
+            contents |= content.forms()
     return new
 
 
-def _stored(connection: Connection, keys: Sequence[str], ids: Sequence[str]) -> dict[str, Content]:
-    columns = nli_reviews.c
-    statement = select(
-        columns.id,
-        columns.premise,
-        columns.hypothesis,
-        columns.correct_label,
-        columns.reviewer,
-        columns.reviewed_at,
-    ).where(or_(columns.pair_key.in_(keys), columns.id.in_(ids)))
+def _values(row: ImportRow, given: str) -> dict[str, Any]:
     return {
-        row_id: (premise, hypothesis, label, reviewer, utc(reviewed_at))
-        for row_id, premise, hypothesis, label, reviewer, reviewed_at in connection.execute(
-            statement
-        )
-    }
-
-
-def _content(row: ImportRow) -> Content:
-    pair = row.pair
-    return (pair.premise, pair.hypothesis, row.correct_label, row.reviewer, row.reviewed_at)
-
-
-def _same(stored: Content, given: Content) -> bool:
-    return stored[:4] == given[:4] and given[4] in ("", stored[4])
-
-
-def _id(row: ImportRow) -> str:
-    """Give a row the id it brings, or one made of its content.
-
-    So a row without a time, which gets the time of its import, is known again later.
-    """
-    if row.id:
-        return row.id
-    digest = hashlib.sha256(json.dumps(_content(row)).encode()).hexdigest()
-    return f"nlr_{digest[:24]}"
-
-
-def _values(row: ImportRow, row_id: str, key: str) -> dict[str, Any]:
-    return {
-        "id": row_id,
-        "pair_key": key,
+        "id": given,
+        "edge_id": row.edge_id or None,
+        "pair_key": row.pair.key,
         "premise": row.pair.premise,
         "hypothesis": row.pair.hypothesis,
         "predicted_label": row.predicted_label,
         "predicted_confidence": row.predicted_confidence,
+        "predicted_by": row.predicted_by or None,
         "correct_label": row.correct_label,
-        "anchors_json": json.dumps([f"group:{row.group}"] if row.group else []),
+        "anchors_json": json.dumps(row.anchors),
         "reviewer": row.reviewer,
         "reason": row.reason,
         "sampling": row.sampling,
         "source_url": row.source_url,
-        "reviewed_at": row.reviewed_at or now(),
+        "reviewed_at": now() if row.reviewed_at is None else row.reviewed_at,
     }

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from lyra_nli.errors import AdapterInvalidError
+from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge
-from lyra_nli.models.lora import adapted_model
 from lyra_nli.records import Pair
 from lyra_nli.registry.artifact import check_base, verify
 from lyra_nli.registry.versions import Version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import Request, Response
@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from lyra_nli.errors import InputError, LyraNliError
+from lyra_nli.errors import FeedbackError, InputError, LyraNliError
 from lyra_nli.ml_server.schemas import ErrorResponse, NLIPair
 
 MAX_BODY_BYTES: Final = 64 * 2**20
@@ -37,6 +37,8 @@ class LyraRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 return await handler(await _bounded(request))
+            except FeedbackError as error:
+                return _feedback_error(error)
             except LyraNliError as error:
                 return error_response(error.http_status, error.message, error.problems, error.hint)
             except RequestValidationError as error:
@@ -51,13 +53,37 @@ def error_response(
     status: int, message: str, problems: Sequence[str] = (), hint: str = ""
 ) -> JSONResponse:
     """Make the one shape that every error has."""
+    return _response(status, message, problems, hint, {})
+
+
+def _feedback_error(error: FeedbackError) -> JSONResponse:
+    """The same shape, and what a program wants to know."""
+    about = {"code": error.code, "parameter": error.parameter, "expected": error.expected}
+    more = {**about, "details": error.details}
+    return _response(error.http_status, error.message, error.problems, error.hint, more)
+
+
+def _response(
+    status: int, message: str, problems: Sequence[str], hint: str, more: Mapping[str, Any]
+) -> JSONResponse:
     shown = [_printable(problem) for problem in problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:
         shown.append(f"... and {len(problems) - MAX_PROBLEMS} more")
     text = _printable(message)
     body = ErrorResponse(error=text, message=text, problems=shown, hint=_printable(hint))
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
-    return JSONResponse(body.model_dump(), status, headers)
+    return JSONResponse({**body.model_dump(), **_printable_all(more)}, status, headers)
+
+
+def _printable_all(value: Any) -> Any:
+    match value:
+        case str():
+            return _printable(value)
+        case Mapping():
+            return {key: _printable_all(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_printable_all(each) for each in value]
+    return value
 
 
 def by_pair_id(error: InputError, pairs: Sequence[NLIPair]) -> InputError:

@@ -3,8 +3,8 @@
 It runs transformers' own modules (adapters inside them included), and gives its logits:
 
 - Position rows. Transformers projects all 512 relative-position rows in every layer; a pair of
-  L tokens can meet 2L-1 of them at most. Only those are projected and scored, and with frozen
-  weights they are projected once.
+  L tokens can meet 2L-1 of them at most. Only those are scored, and what frozen weights make of
+  them is kept; an adapter that still learns adds its low-rank part anew.
 - The last layer. The classifier reads the first token alone: its query, its output and its
   feed-forward part are computed for that token only.
 - One relative-position index per length, no copies of the tables per batch row.
@@ -19,13 +19,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import DebertaV2ForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+from lyra_nli.models.low_rank import LowRankLinear
 
 Forward = Callable[..., torch.Tensor]
 """Takes what `encoding.collate` gives; returns logits [rows, classes], the model's own order."""
@@ -35,25 +36,40 @@ def forward_of(model: nn.Module, *, frozen: bool) -> Forward:
     """The fastest exact forward pass for this model.
 
     Args:
-        frozen: the weights will not change any more, so that tables may be kept.
+        frozen: no weight changes any more but those of a `LowRankLinear`'s adapter, so that
+            tables may be kept.
     """
-    classifier = model.get_base_model() if isinstance(model, PeftModel) else model
-    if isinstance(classifier, DebertaV2ForSequenceClassification) and _is_disentangled(classifier):
-        return DebertaForward(classifier, frozen=frozen)
+    if is_disentangled(model):
+        return DebertaForward(model, frozen=frozen)
 
     def plain(**batch: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model(**batch).logits
+        dtype = _narrowest(model)
+        with torch.autocast(
+            batch["input_ids"].device.type, dtype=dtype, enabled=dtype != torch.float32
+        ):
+            logits: torch.Tensor = model(**batch).logits
         return logits
 
     return plain
 
 
+def is_disentangled(model: nn.Module) -> TypeGuard[DebertaV2ForSequenceClassification]:
+    """The released DeBERTa-v2/v3 shapes: relative attention, no convolution."""
+    if not isinstance(model, DebertaV2ForSequenceClassification):
+        return False
+    encoder = model.deberta.encoder
+    return bool(encoder.relative_attention) and encoder.conv is None
+
+
 class DebertaForward:
     """A DeBERTa-v2/v3 sequence classifier's forward pass; see the module's text.
 
+    The encoder may be of another float type than embeddings and classifier.
+
     Args:
         model: transformers' module tree; it is read, never changed.
-        frozen: keep the projected position tables, a layer [heads, head size, rows].
+        frozen: keep what the frozen weights make of the position rows, a layer
+            [heads, head size, rows].
     """
 
     def __init__(self, model: DebertaV2ForSequenceClassification, *, frozen: bool) -> None:
@@ -67,6 +83,11 @@ class DebertaForward:
         self._kinds = tuple(kind for kind in ("c2p", "p2c") if kind in attention.pos_att_type)
         self._tables: dict[tuple[int, str], torch.Tensor] = {}
 
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        return len(self.model.deberta.encoder.layer)
+
     def __call__(
         self,
         input_ids: torch.Tensor,
@@ -74,19 +95,44 @@ class DebertaForward:
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits [rows, classes] of padded token ids [rows, length]."""
+        hidden = self.lower(0, input_ids, attention_mask, token_type_ids)
+        return self.upper(0, hidden, attention_mask)
+
+    def lower(
+        self,
+        stop: int,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Hidden states [rows, length, size] below layer `stop`, which is not the last one's end.
+
+        In the float type of the encoder's weights.
+        """
         deberta = self.model.deberta
         hidden = deberta.embeddings(input_ids, token_type_ids=token_type_ids, mask=attention_mask)
-        positions = _positions(input_ids.shape[1], self._span, self._buckets, self._reach)
+        hidden = hidden.to(deberta.encoder.layer[0].output.LayerNorm.weight.dtype)
+        return self._run(range(stop), hidden, attention_mask)
+
+    def upper(self, start: int, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits [rows, classes] from the hidden states below layer `start`."""
+        hidden = self._run(range(start, self.layers), hidden, attention_mask)
+        first = hidden[:, :1].to(self.model.classifier.weight.dtype)
+        logits: torch.Tensor = self.model.classifier(self.model.pooler(first))
+        return logits
+
+    def _run(
+        self, numbers: range, hidden: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        encoder = self.model.deberta.encoder
+        positions = _positions(hidden.shape[1], self._span, self._buckets, self._reach)
         positions = positions.to(hidden.device)
         blocked = attention_mask[:, None, None, :] == 0
-        rows = deberta.encoder.get_rel_embedding()
-        last = len(deberta.encoder.layer) - 1
-        for number, layer in enumerate(deberta.encoder.layer):
-            hidden = self._layer(
-                number, layer, hidden, blocked, positions, rows, last=number == last
-            )
-        logits: torch.Tensor = self.model.classifier(self.model.pooler(hidden))
-        return logits
+        rows = encoder.get_rel_embedding()
+        for number in numbers:
+            layer, last = encoder.layer[number], number == self.layers - 1
+            hidden = self._layer(number, layer, hidden, blocked, positions, rows, last=last)
+        return hidden
 
     def _layer(
         self,
@@ -128,17 +174,22 @@ class DebertaForward:
         self, number: int, attention: Any, kind: str, rows: torch.Tensor, positions: _Positions
     ) -> torch.Tensor:
         """Projected position rows in use, one layer: [heads, head size, rows]."""
-        used = slice(positions.low, positions.high)
-        if not self.frozen:
-            return self._project(attention, kind, rows[used])
-        if (number, kind) not in self._tables:
-            self._tables[number, kind] = self._project(attention, kind, rows)
-        return self._tables[number, kind][:, :, used]
-
-    def _project(self, attention: Any, kind: str, rows: torch.Tensor) -> torch.Tensor:
         content = "key" if kind == "c2p" else "query"
         name = f"{content}_proj" if attention.share_att_key else f"pos_{content}_proj"
-        return self._split(getattr(attention, name)(rows[None]))[0].transpose(-1, -2)
+        projection = getattr(attention, name)
+        used = slice(positions.low, positions.high)
+        if not self.frozen:
+            return self._turn(projection(rows[used]))
+        learns = isinstance(projection, LowRankLinear)
+        if (number, kind) not in self._tables:
+            project = projection.frozen if learns else projection
+            self._tables[number, kind] = self._turn(project(rows))
+        table = self._tables[number, kind][:, :, used]
+        return table + self._turn(projection.low_rank(rows[used])) if learns else table
+
+    def _turn(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, size] -> [heads, head size, rows]."""
+        return self._split(rows[None])[0].transpose(-1, -2)
 
     def _split(self, states: torch.Tensor) -> torch.Tensor:
         """[rows, length, size] -> [rows, heads, length, head size]."""
@@ -176,7 +227,7 @@ def _positions(length: int, span: int, buckets: int, reach: int) -> _Positions:
         return _Positions(index - low, low, high)
 
 
-def _is_disentangled(model: DebertaV2ForSequenceClassification) -> bool:
-    """The released DeBERTa-v2/v3 shapes: relative attention, no convolution."""
-    encoder = model.deberta.encoder
-    return bool(encoder.relative_attention) and encoder.conv is None
+def _narrowest(model: nn.Module) -> torch.dtype:
+    """bfloat16 where any weight is: then products are meant to run in it."""
+    narrow = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    return torch.bfloat16 if narrow else torch.float32

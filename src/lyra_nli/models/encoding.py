@@ -67,9 +67,11 @@ def misfit(base: Base, pair: Pair) -> list[str]:
     return [problem.removeprefix("pair 0: ") for problem in problems]
 
 
-def collate(base: Base, rows: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:
-    """Pad rows to the longest: int64 tensors of shape [rows, length] a model takes."""
-    length = max(len(row) for row in rows)
+def collate(
+    base: Base, rows: Sequence[EncodedPair], length: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Pad rows to `length`, or the longest: int64 tensors [rows, length] that a model takes."""
+    length = length or max(len(row) for row in rows)
     pad = base.tokenizer.pad_token_id
     batch = {
         "input_ids": torch.tensor([[*r.input_ids, *[pad] * (length - len(r))] for r in rows]),

@@ -31,6 +31,10 @@ _ALIASES: Mapping[tuple[str, str], str] = {
     ("edges", "nli_confidence"): "nli_edge_confidence",
 }
 
+_OURS = frozenset(
+    table.name for table in tables.metadata.tables.values() if table.info.get("owner")
+)
+
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "nli_corrections": (
         "id",
@@ -66,7 +70,7 @@ class Generation:
         columns: table -> its columns, for every table of `lyra_nli.storage.tables` that the
             database has.
         required: (table, column) pairs that can't be NULL.
-        migrated: our migrations have run here.
+        migrated: our migrations have run here, the last one too.
     """
 
     columns: Mapping[str, frozenset[str]]
@@ -152,7 +156,7 @@ class Generation:
         """
         if not self.migrated:
             raise StorageError(
-                f"this database ({self.name}) has no tables for reviews and versions yet",
+                f"this database ({self.name}) lacks tables for reviews and versions",
                 hint="Add them with `lyra-nli db upgrade` (it lists what it adds, asks, and "
                 "makes a backup first).",
             )
@@ -205,7 +209,7 @@ def look(connection: Connection) -> tuple[Generation, frozenset[str]]:
             for column in columns[name]
             if not column["nullable"]
         ),
-        migrated=VERSION_TABLE in names and "nli_reviews" in names,
+        migrated=VERSION_TABLE in names and names.issuperset(_OURS),
     )
     return generation, frozenset(names - set(known) - {VERSION_TABLE})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -56,17 +56,31 @@ def read_reviews(connection: Connection, generation: Generation) -> ReviewSet:
     Rows with empty texts are among them. A prediction that can't be read (older Lyra writes
     ``unknown``) is None; a verdict that can't be read makes the row unusable.
     """
-    verdicts = Verdicts(generation)
-    reviews: list[Review] = []
     unusable: list[str] = []
-    for table, statement in _statements(generation, verdicts):
-        for row in connection.execute(statement):
-            try:
-                reviews.append(_review(table, row))
-            except ValueError as error:
-                unusable.append(f"{table}:{row.id}: {error}")
+    reviews = list(stream_reviews(connection, generation, unusable))
     reviews.sort(key=lambda review: (review.reviewed_at, review.id))
     return ReviewSet(reviews, unusable)
+
+
+def stream_reviews(
+    connection: Connection, generation: Generation, unusable: list[str]
+) -> Iterator[Review]:
+    """Read the same verdicts one by one, in memory for a few hundred.
+
+    Ours come first, then corrections, then agreed edges, each by time and id.
+
+    Args:
+        connection: kept open until the last one is read.
+        generation: what the database is.
+        unusable: gets a line for each row that says nothing we can read.
+    """
+    for table, statement in _statements(generation, Verdicts(generation)):
+        ordered = statement.order_by("reviewed_at", "id")
+        for row in connection.execute(ordered, execution_options={"yield_per": 500}):
+            try:
+                yield _review(table, row)
+            except ValueError as error:
+                unusable.append(f"{table}:{row.id}: {error}")
 
 
 def count_reviews(connection: Connection, generation: Generation) -> ReviewCounts:
@@ -157,6 +171,8 @@ def _review(table: str, row: Row[Any]) -> Review:
         reason=row.reason or "",
         sampling=row.sampling if own else "unknown",
         source_url=(row.source_url if own else "") or row.page_url or "",
+        edge_id=row.edge_id or "",
+        predicted_by=(row.predicted_by if own else "") or "",
     )
 
 

@@ -6,6 +6,8 @@ existing Lyra database differs. Our tables start with `nli_`, as Lyra's `nli_cor
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.schema import SchemaItem
@@ -25,6 +28,14 @@ from sqlalchemy.schema import SchemaItem
 metadata = MetaData()
 
 _LABEL_CHECK = "('supports', 'refutes', 'neutral')"
+
+
+UNREVIEWED = "edge_human_corrected = 0 AND relation IN ('supports', 'refutes', 'neutral')"
+"""The edges that wait for a human. A partial index serves only a query that says just this."""
+
+
+def _index(name: str, *columns: Any, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _ours(name: str, *columns: SchemaItem) -> Table:
@@ -77,11 +88,12 @@ edges = Table(
     Column("edge_corrected_at", String(40)),
     Column("created_at", String(40)),
     # Partial: of a million edges, a few thousand are reviewed, and only those are looked up.
-    Index(
-        "ix_edges_human_corrected",
-        "edge_human_corrected",
-        sqlite_where=text("edge_human_corrected = 1"),
-        postgresql_where=text("edge_human_corrected = 1"),
+    _index("ix_edges_human_corrected", "edge_human_corrected", where="edge_human_corrected = 1"),
+    _index("ix_nli_edges_confidence", "nli_confidence", where=UNREVIEWED),
+    _index("ix_nli_edges_created", "created_at", where=UNREVIEWED),
+    # SQLite draws at random by rowid.
+    _index("ix_nli_edges_random", func.md5(text("id")), where=UNREVIEWED).ddl_if(
+        dialect="postgresql"
     ),
 )
 
@@ -179,9 +191,13 @@ nli_reviews = _ours(
     Column("source_url", Text, nullable=False, server_default=""),
     Column("reviewed_at", String(40), nullable=False),
     Column("trained_version", String(64), doc="the last adapter version trained on this row"),
+    Column("undone_at", String(40), doc="when it was taken back; then it counts nowhere"),
+    Column("before_json", Text, doc="the edge as it stood before this review"),
     CheckConstraint(f"predicted_label IN {_LABEL_CHECK}", name="ck_reviews_predicted"),
     CheckConstraint(f"correct_label IN {_LABEL_CHECK}", name="ck_reviews_correct"),
     CheckConstraint("sampling IN ('random', 'queue', 'unknown')", name="ck_reviews_sampling"),
+    Index("ix_nli_reviews_reviewed_at", "reviewed_at"),
+    _index("ix_nli_reviews_undone", "undone_at", "correction_id", where="undone_at IS NOT NULL"),
 )
 
 nli_versions = _ours(
@@ -247,3 +263,86 @@ nli_version_events = _ours(
     Column("reason", Text, nullable=False, server_default=""),
 )
 """Served-version history: append-only; activate, rollback, deactivate, remove."""
+
+nli_review_events = _ours(
+    "nli_review_events",
+    Column("id", Integer, primary_key=True),
+    Column("at", String(40), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("review_id", ForeignKey("nli_reviews.id"), nullable=False, index=True),
+    Column("edge_id", String(64)),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+"""What happened to reviews afterwards: append-only; undo."""
+
+nli_second_reviews = _ours(
+    "nli_second_reviews",
+    Column("id", String(64), primary_key=True),
+    Column("review_id", ForeignKey("nli_reviews.id"), nullable=False, index=True),
+    Column("edge_id", String(64), nullable=False, index=True),
+    Column("label", String(32), nullable=False),
+    Column("reviewer", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("reviewed_at", String(40), nullable=False),
+    CheckConstraint(f"label IN {_LABEL_CHECK}", name="ck_second_reviews_label"),
+)
+"""Blind second verdicts: they measure agreement, and change neither edges nor training data."""
+
+nli_leases = _ours(
+    "nli_leases",
+    Column("edge_id", String(64), primary_key=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("reviewer", Text, nullable=False, server_default=""),
+    Column("purpose", String(16), nullable=False),
+    Column("sampling", String(16), nullable=False),
+    Column("expires_at", String(40), nullable=False, index=True),
+    CheckConstraint("purpose IN ('first', 'second')", name="ck_leases_purpose"),
+    CheckConstraint("sampling IN ('random', 'queue', 'unknown')", name="ck_leases_sampling"),
+)
+"""Which edge is on whose screen."""
+
+nli_idempotency = _ours(
+    "nli_idempotency",
+    Column("key", String(200), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("answer_json", Text, nullable=False),
+    Column("at", String(40), nullable=False, index=True),
+)
+"""One row for each accepted write that had a key: sent again, it gets the same answer."""
+
+nli_queue_scores = _ours(
+    "nli_queue_scores",
+    Column("kind", String(16), primary_key=True),
+    Column("edge_id", String(64), primary_key=True),
+    Column("score", Float, nullable=False),
+    Column("detail_json", Text, nullable=False, server_default="{}"),
+    Column("source", Text, nullable=False, server_default=""),
+    Column("at", String(40), nullable=False),
+    CheckConstraint("kind IN ('disagree', 'suspect')", name="ck_queue_scores_kind"),
+    Index("ix_nli_queue_scores_score", "kind", "score"),
+)
+"""Why an edge is worth a look: models disagree about it, or its human label is suspect."""
+
+nli_calibrations = _ours(
+    "nli_calibrations",
+    Column("id", String(64), primary_key=True),
+    Column("version", Integer, nullable=False, unique=True),
+    Column("method", String(32), nullable=False),
+    Column("params_json", Text, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("is_current", Integer, nullable=False, server_default="0"),
+)
+
+nli_calibration_events = _ours(
+    "nli_calibration_events",
+    Column("id", Integer, primary_key=True),
+    Column("at", String(40), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("from_version", Integer),
+    Column("to_version", Integer),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+"""Calibration history: append-only; fit, rollback."""

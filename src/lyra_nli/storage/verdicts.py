@@ -1,7 +1,8 @@
 """The queries for everything humans said: one set of selects, used to read and to count.
 
 A human verdict is a row of ``nli_reviews``, a row of ``nli_corrections`` that no review is
-linked to, or an edge that was reviewed without either: then the human agreed.
+linked to, or an edge that was reviewed without either: then the human agreed. A review that
+was undone is no verdict, and neither is the correction that it wrote.
 
 Rows that have no partner in another table are found by an outer join with its distinct ids,
 not by a correlated EXISTS: a database that was never upgraded may have no index for that.
@@ -27,6 +28,7 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    true,
     union,
     union_all,
 )
@@ -58,10 +60,31 @@ class Verdicts:
         self.page = self._table("pages")
 
     def reviews(self) -> Select[Any]:
-        """Select the rows of ``nli_reviews``."""
+        """Select the rows of ``nli_reviews`` that stand."""
         review = self.review
         origin = self._with_edge(review, review.c.edge_id)
-        return select(review, *self._anchors()).select_from(self._with_source(origin))
+        return (
+            select(review, *self._anchors())
+            .select_from(self._with_source(origin))
+            .where(self.stands())
+        )
+
+    def stands(self) -> ColumnElement[bool]:
+        """Tell whether a row of ``nli_reviews`` was not undone."""
+        if "undone_at" not in self.review.c:
+            return true()
+        return self.review.c.undone_at.is_(None)
+
+    def correction_stands(self, row: FromClause) -> ColumnElement[bool]:
+        """Tell whether a row of ``nli_corrections`` is not that of an undone review."""
+        if "undone_at" not in self.review.c:
+            return true()
+        undone = self._table("nli_reviews").alias("undone")
+        return row.c.id.not_in(
+            select(undone.c.correction_id).where(
+                undone.c.undone_at.is_not(None), undone.c.correction_id.is_not(None)
+            )
+        )
 
     def corrections(self) -> Select[Any]:
         """Select the rows of ``nli_corrections`` that no row of ``nli_reviews`` is linked to."""
@@ -71,6 +94,7 @@ class Verdicts:
         return (
             select(
                 row.c.id,
+                row.c.edge_id,
                 row.c.premise,
                 row.c[self.generation.corrections_hypothesis].label("hypothesis"),
                 model.c.predicted_label,
@@ -93,6 +117,7 @@ class Verdicts:
         return (
             select(
                 edge.c.id,
+                edge.c.id.label("edge_id"),
                 self.fragment.c.text_content.label("premise"),
                 claim.c.claim_text.label("hypothesis"),
                 edge_label(edge).label("correct_label"),
@@ -116,7 +141,10 @@ class Verdicts:
             edge.c.relation,
             edge_label(edge).label("label"),
             edge.c[self.generation.edge_confidence].label("confidence"),
+            edge.c.nli_label,
             edge.c.edge_human_corrected,
+            edge.c.get("edge_correction_reason", null()).label("edge_correction_reason"),
+            edge.c.get("edge_corrected_at", null()).label("edge_corrected_at"),
             func.coalesce(fragment.c.text_content, "").label("premise"),
             func.coalesce(claim.c.claim_text, "").label("hypothesis"),
             (claim.c.task_id if has_task else null()).label("task_id"),
@@ -171,16 +199,20 @@ class Verdicts:
         if self.generation.has_corrections:
             origin = review.outerjoin(row, row.c.id == review.c.correction_id)
             trained = or_(trained, self._is_trained())
-        return select(
-            func.coalesce(
-                literal("edge:") + review.c.edge_id, literal("review:") + review.c.id
-            ).label("judgement"),
-            review.c.id,
-            review.c.predicted_label,
-            review.c.correct_label,
-            review.c.reviewed_at,
-            case((trained, 1), else_=0).label("trained"),
-        ).select_from(origin)
+        return (
+            select(
+                func.coalesce(
+                    literal("edge:") + review.c.edge_id, literal("review:") + review.c.id
+                ).label("judgement"),
+                review.c.id,
+                review.c.predicted_label,
+                review.c.correct_label,
+                review.c.reviewed_at,
+                case((trained, 1), else_=0).label("trained"),
+            )
+            .select_from(origin)
+            .where(self.stands())
+        )
 
     def _correction_marks(self) -> Select[Any]:
         row, model = self.correction, self._model_predictions()
@@ -226,13 +258,17 @@ class Verdicts:
             row.c.predicted_confidence >= 1.0,
             row.c.predicted_label == func.lag(row.c.correct_label).over(**each_edge),
         )
-        return select(
-            row.c.id,
-            case((by_human, first_label), else_=row.c.predicted_label).label("predicted_label"),
-            case((by_human, first_confidence), else_=row.c.predicted_confidence).label(
-                "predicted_confidence"
-            ),
-        ).subquery("model")
+        return (
+            select(
+                row.c.id,
+                case((by_human, first_label), else_=row.c.predicted_label).label("predicted_label"),
+                case((by_human, first_confidence), else_=row.c.predicted_confidence).label(
+                    "predicted_confidence"
+                ),
+            )
+            .where(self.correction_stands(row))
+            .subquery("model")
+        )
 
     def _unlinked(self, rows: FromClause) -> tuple[FromClause, ColumnElement[bool]]:
         """Join what tells corrections that a review is linked to; the condition drops them."""
@@ -246,7 +282,12 @@ class Verdicts:
         """Join what tells edges that have a row of their own; the condition drops them."""
         edge = self.edge
         reviewed = and_(edge.c.edge_human_corrected == 1, edge_label(edge).in_(LABELS))
-        rows = [select(of.c.edge_id) for of in (self.correction, self.review) if "edge_id" in of.c]
+        rows = []
+        if "edge_id" in self.correction.c:
+            standing = self.correction_stands(self.correction)
+            rows.append(select(self.correction.c.edge_id).where(standing))
+        if "edge_id" in self.review.c:
+            rows.append(select(self.review.c.edge_id).where(self.stands()))
         if not rows:
             return edge, reviewed
         seen = union(*rows).subquery("seen")

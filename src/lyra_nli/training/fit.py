@@ -1,4 +1,4 @@
-"""The loop that fits an adapter: examples + base -> trained weights.
+"""The loop that fits an adapter: lessons + student -> trained weights.
 
 Cross-entropy on human labels, plus a pull towards the base (Kullback-Leibler divergence of
 the base's answer from the adapter's) on rows whose label the base already gave: agreed and
@@ -7,259 +7,177 @@ replayed ones. Never on corrected rows, where the base was wrong.
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import psutil
 import torch
-from accelerate.utils import find_executable_batch_size
-from peft import PeftModel
+from torch import nn
 from torch.nn import functional
 from transformers import get_linear_schedule_with_warmup
 
-from lyra_nli.errors import DatasetError, TrainingError
-from lyra_nli.labels import INDEX
-from lyra_nli.models.base import Base
-from lyra_nli.models.encoder import forward_of
-from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
-from lyra_nli.records import Example
+from lyra_nli.errors import TrainingError
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.batches import epoch_rows, length_batches
+from lyra_nli.training.checkpoint import Checkpoints
+from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.precision import compute_dtype, device
-
-_EVAL_BATCH = 32
-_PASS_TOKENS = 2048
-"""Padded tokens per forward and backward pass: long rows go in smaller passes."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Examples made ready for a model: token ids, targets, weights.
-
-    Attributes:
-        labels: class indices in the model's own order, int64 [n].
-        weights: factor on each row's loss, float32 [n].
-        teacher: the base's log-probabilities, float32 [n, 3]; NaN where a row is not pulled
-            towards the base.
-    """
-
-    encoded: list[EncodedPair]
-    labels: torch.Tensor
-    weights: torch.Tensor
-    teacher: torch.Tensor | None = None
+from lyra_nli.training.memory import bytes_per_token, pass_tokens
+from lyra_nli.training.student import Student, Weights
 
 
 @dataclass
 class Fitted:
-    """What a training run gave.
+    """What fitting one adapter gave.
 
     Attributes:
-        model: carries the weights of the best epoch.
-        dev_loss: NLL on the dev rows at the best epoch, nats; None without dev rows.
-        peak_memory: largest resident size seen during training, bytes.
+        snapshots: the weights after each epoch.
+        watched: logits of the watched rows after each epoch, float32 [rows, classes].
+        first_step: seconds until the first optimizer step was done.
+        expected_memory: what was predicted for `peak_memory` before the start.
+        peak_memory: largest resident size seen, bytes.
         micro_batch: rows per forward pass that fitted into memory.
     """
 
-    model: PeftModel
-    best_epoch: int = 0
+    micro_batch: int
+    threads: int
     epochs: int = 0
     steps: int = 0
-    dev_loss: float | None = None
     seconds: float = 0.0
+    first_step: float = 0.0
+    expected_memory: int = 0
     peak_memory: int = 0
-    micro_batch: int = 0
-    threads: int = 0
-    trainable: int = 0
-    total: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    snapshots: list[Weights] = field(default_factory=list)
+    watched: list[torch.Tensor] = field(default_factory=list)
 
-    def figures(self) -> dict[str, Any]:
-        """Everything but the model, ready for JSON."""
-        return {item.name: getattr(self, item.name) for item in fields(self)[1:]}
+    def state(self) -> dict[str, Any]:
+        """Every field by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-def fit(
-    base: Base,
-    make_model: Callable[[], PeftModel],
-    train: Sequence[Example],
-    dev: Sequence[Example],
-    recipe: TrainingSettings,
-    log: TrainingLog,
-    micro_batch: int | None = None,
-) -> Fitted:
-    """Train on `train`, stop early on `dev`, and return the best epoch's weights.
-
-    The same inputs, seed and thread count give the same bytes. When memory runs out the
-    micro-batch is halved and training starts again; the effective batch stays as it is.
+class Fit:
+    """One fit of a student, with one micro-batch size.
 
     Args:
-        make_model: gives a fresh model with trainable adapters; called at each (re)start.
-        micro_batch: rows per pass to begin with, when an earlier run found what fits.
-
-    Raises:
-        DatasetError: when there is nothing to train on.
-        TrainingError: the loss is no number any more.
+        taught: positions of the rows to learn from.
+        watched: rows to judge after every epoch; nothing is learned from them.
+        micro_batch: rows per pass.
+        checkpoints: where an interrupted fit of this name left off, and where this one does.
     """
-    if not train:
-        raise DatasetError("there are no rows to train on")
-
-    sizes = (recipe.batch_size >> halvings for halvings in itertools.count(1))
-
-    def attempt(micro_batch: int) -> Fitted:
-        with deterministic(recipe.seed, recipe.threads):
-            return _Run(base, make_model(), recipe, log, micro_batch).run(train, dev)
-
-    fitted: Fitted = find_executable_batch_size(
-        attempt,
-        starting_batch_size=micro_batch or recipe.batch_size,
-        reduce_batch_size_fn=lambda: next(sizes),  # accelerate's own takes off a tenth
-    )()
-    return fitted
-
-
-@contextmanager
-def deterministic(seed: int, threads: int | None) -> Iterator[None]:
-    """Fix seed, thread count and algorithms; put everything back afterwards."""
-    before = torch.get_num_threads()
-    strict = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads or before)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for then
-    torch.use_deterministic_algorithms(True)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(strict)
-            torch.set_num_threads(before)
-
-
-class _Run:
-    """One attempt at training, with one micro-batch size."""
 
     def __init__(
         self,
-        base: Base,
-        model: PeftModel,
+        student: Student,
+        lessons: Lessons,
+        taught: Sequence[int],
+        watched: Sequence[int],
         recipe: TrainingSettings,
         log: TrainingLog,
+        *,
+        name: str,
         micro_batch: int,
+        checkpoints: Checkpoints | None,
     ) -> None:
-        self.base, self.recipe, self.log, self.micro_batch = base, recipe, log, micro_batch
-        self.device = device()
-        self.model = model.to(self.device)
-        self.forward = forward_of(self.model, frozen=False)
-        self.dtype = compute_dtype(recipe.precision)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.student, self.lessons, self.recipe, self.log = student, lessons, recipe, log
+        self.taught, self.watched = list(taught), list(watched)
+        self.name, self.micro_batch, self.checkpoints = name, micro_batch, checkpoints
+        self.lengths = lessons.lengths
+        self.labels = [lessons.examples[row].label for row in taught]
         self.process = psutil.Process()
-        self.peak_memory = 0
+        per_token = self._bytes_per_token()
+        self.pass_tokens = pass_tokens(per_token)
+        self.expected_memory = self.process.memory_info().rss + per_token * self.pass_tokens
 
-    def run(self, train: Sequence[Example], dev: Sequence[Example]) -> Fitted:
+    def run(self, epochs: int) -> Fitted:
+        """Train for so many epochs of the recipe's schedule.
+
+        Raises:
+            TrainingError: the loss is no number any more.
+        """
         started = time.monotonic()
-        rows, dev_rows = self._rows(train), self._rows(dev)
-        if self.recipe.kl_weight:
-            rows = self._with_teacher(rows, train)
-        result = Fitted(
-            model=self.model,
-            micro_batch=self.micro_batch,
-            threads=torch.get_num_threads(),
-            trainable=sum(p.numel() for p in self.parameters),
-            total=sum(p.numel() for p in self.model.parameters()),
-        )
-        self._train(rows, dev_rows, [example.label for example in train], result)
-        result.seconds = time.monotonic() - started
-        result.peak_memory = self.peak_memory
-        self.model.eval()
+        self.student.take(self.student.start)
+        rows = len(epoch_rows(self.labels, self.recipe.sampling, random.Random(0)))
+        steps = -(-rows // self.recipe.batch_size)
+        self._prepare_optimizer(steps * self.recipe.epochs)
+        result = Fitted(self.micro_batch, torch.get_num_threads())
+        self._resume(result)
+        result.expected_memory = result.expected_memory or self.expected_memory
+        self.log.begin(self.name, steps * epochs, done=result.steps)
+        self.log.plan({"rows": rows, "expected_mb": result.expected_memory / 2**20})
+        for epoch in range(result.epochs + 1, epochs + 1):
+            self._epoch(epoch, result, started)
+            self._remember(result)
+        self.student.model.eval()
+        result.seconds += time.monotonic() - started
         return result
 
-    def _train(self, rows: Rows, dev: Rows, labels: Sequence[str], result: Fitted) -> None:
-        rng = random.Random(self.recipe.seed)
-        lengths = [len(row) for row in rows.encoded]
-        size, epochs = self.recipe.batch_size, self.recipe.epochs
-        expected = -(-len(epoch_rows(labels, self.recipe.sampling, random.Random(0))) // size)
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+    def _prepare_optimizer(self, steps: int) -> None:
+        recipe = self.recipe
+        self.optimizer = torch.optim.AdamW(
+            self.student.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        schedule = get_linear_schedule_with_warmup(
-            optimizer, int(self.recipe.warmup_fraction * expected * epochs), expected * epochs
+        self.schedule = get_linear_schedule_with_warmup(
+            self.optimizer, int(recipe.warmup_fraction * steps), steps
         )
-        self.log.expect(expected * epochs)
-        best: list[torch.Tensor] = []
-        for epoch in range(1, epochs + 1):
-            self._mode(training=True)
-            order = epoch_rows(labels, self.recipe.sampling, rng)
-            for batch in length_batches(order, lengths, size, rng):
-                loss = self._step(rows, batch, optimizer)
-                schedule.step()
-                result.steps += 1
-                self.log.step(result.steps, {"loss": loss, "lr": schedule.get_last_lr()[0]})
-            result.epochs = epoch
-            metrics = self._evaluate(dev)
-            result.history.append(metrics)
-            self.log.epoch(epoch, metrics)
-            if self._holds(metrics, result):
-                result.best_epoch, result.dev_loss = epoch, metrics.get("dev_loss")
-                best = [p.detach().clone() for p in self.parameters]
-            elif epoch - result.best_epoch >= self.recipe.patience:
-                break
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters, best, strict=True):
-                parameter.copy_(value)
 
-    def _holds(self, metrics: Mapping[str, float], result: Fitted) -> bool:
-        """The dev loss is within one standard error of the lowest so far.
+    def _epoch(self, epoch: int, result: Fitted, started: float) -> None:
+        # A generator an epoch: the one after a restart is the one it would have been.
+        rng = random.Random(f"{self.recipe.seed}:{epoch}")
+        torch.manual_seed(rng.getrandbits(63))
+        order = [self.taught[i] for i in epoch_rows(self.labels, self.recipe.sampling, rng)]
+        self.student.study()
+        for batch in length_batches(order, self.lengths, self.recipe.batch_size, rng):
+            loss = self._step(batch, result)
+            self.schedule.step()
+            result.steps += 1
+            result.first_step = result.first_step or time.monotonic() - started
+            rate = self.schedule.get_last_lr()[0]
+            memory = self.process.memory_info().rss / 2**20
+            self.log.step(result.steps, {"loss": loss, "lr": rate, "rss_mb": memory})
+        result.epochs = epoch
+        result.snapshots.append(self.student.weights())
+        if self.watched:
+            result.watched.append(self.student.logits(self.lessons, self.watched))
+        self.log.epoch(epoch, self._figures(result))
 
-        The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees,
-        3.4.3): a hundred dev rows can't tell smaller differences, and stopping on them would
-        end training after the first epoch, long before it has learned what it can.
-        """
-        if not metrics:
-            return True
-        lowest = min(result.history, key=lambda epoch: epoch["dev_loss"])
-        return metrics["dev_loss"] <= lowest["dev_loss"] + lowest["dev_loss_error"]
-
-    def _step(self, rows: Rows, batch: list[int], optimizer: torch.optim.Optimizer) -> float:
+    def _step(self, batch: list[int], result: Fitted) -> float:
         """One optimizer step over a batch, in as many passes as memory asks for."""
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for part in self._parts(rows, batch):
-            loss = self._loss(rows, part) / len(batch)
+        for part in self._parts(batch):
+            loss = self._loss(part) / len(batch)
             # Before the backward pass, while all activations are alive.
-            self.peak_memory = max(self.peak_memory, self.process.memory_info().rss)
+            result.peak_memory = max(result.peak_memory, self.process.memory_info().rss)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         if not math.isfinite(total):
             raise TrainingError(
                 f"the loss became {total}", hint="Lower training.learning_rate or training.alpha."
             )
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        optimizer.step()
+        nn.utils.clip_grad_norm_(self.student.parameters, 1.0)
+        self.optimizer.step()
         return total
 
-    def _parts(self, rows: Rows, batch: list[int]) -> Iterator[list[int]]:
+    def _parts(self, batch: list[int]) -> Iterator[list[int]]:
         """Cut a batch into passes: few enough rows, and few enough tokens, to bound memory."""
-        longest = max(len(rows.encoded[index]) for index in batch)
-        size = max(1, min(self.micro_batch, _PASS_TOKENS // longest))
+        longest = max(self.lengths[row] for row in batch)
+        size = max(1, min(self.micro_batch, self.pass_tokens // longest))
         for start in range(0, len(batch), size):
             yield batch[start : start + size]
 
-    def _loss(self, rows: Rows, part: list[int]) -> torch.Tensor:
+    def _loss(self, part: list[int]) -> torch.Tensor:
         """Summed loss of some rows: weighted cross-entropy + kl_weight * KL(base || model)."""
+        lessons, where = self.lessons, self.student.device
         index = torch.tensor(part)
-        log_p = functional.log_softmax(self._logits([rows.encoded[i] for i in part]), dim=-1)
-        nll = functional.nll_loss(log_p, rows.labels[index].to(self.device), reduction="none")
-        loss = (nll * rows.weights[index].to(self.device)).sum()
-        if rows.teacher is None:
-            return loss
-        teacher = rows.teacher[index].to(self.device)
+        logits = self.student.read([lessons.encoded[row] for row in part])
+        log_p = functional.log_softmax(logits, dim=-1)
+        nll = functional.nll_loss(log_p, lessons.labels[index].to(where), reduction="none")
+        loss = (nll * lessons.weights[index].to(where)).sum()
+        teacher = lessons.teacher[index].to(where)
         pulled = ~teacher.isnan().any(dim=1)
         if not pulled.any():
             return loss
@@ -268,62 +186,41 @@ class _Run:
         )
         return loss + self.recipe.kl_weight * divergence
 
-    def _logits(self, encoded: Sequence[EncodedPair]) -> torch.Tensor:
-        batch = {key: value.to(self.device) for key, value in collate(self.base, encoded).items()}
-        with self._autocast():
-            return self.forward(**batch).float()
+    def _figures(self, result: Fitted) -> dict[str, float]:
+        """What the log tells of an epoch: the watched rows, and the machine."""
+        figures = {"cpu_percent": self.process.cpu_percent()}
+        if self.watched:
+            logits, labels = result.watched[-1], self.lessons.labels[self.watched]
+            figures["watched_nll"] = functional.cross_entropy(logits, labels).item()
+            figures["watched_accuracy"] = (logits.argmax(1) == labels).float().mean().item()
+        return figures
 
-    def _autocast(self) -> torch.autocast | nullcontext[None]:
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
-
-    def _mode(self, *, training: bool) -> None:
-        """Dropout works in the adapters alone: the frozen base always answers the same."""
-        self.model.eval()
-        if training:
-            for name, module in self.model.named_modules():
-                if "lora_dropout" in name:
-                    module.train()
-
-    def _rows(self, examples: Sequence[Example]) -> Rows:
-        order = self.base.labels.order
-        return Rows(
-            encoded=encode(self.base, [example.pair for example in examples]),
-            labels=torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long),
-            weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
+    def _bytes_per_token(self) -> int:
+        student = self.student
+        longest = max(self.lengths[row] for row in self.taught)
+        return bytes_per_token(
+            student.model,
+            student.learning_layers,
+            longest,
+            student.dtype,
+            dropout=self.recipe.dropout > 0,
         )
 
-    def _with_teacher(self, rows: Rows, examples: Sequence[Example]) -> Rows:
-        """Ask the base once about the rows that are to stay as it judged them."""
-        teacher = torch.full((len(examples), len(self.base.labels.order)), float("nan"))
-        keep = [i for i, example in enumerate(examples) if example.source != "correction"]
-        self._mode(training=False)
-        with torch.inference_mode(), self.model.disable_adapter():
-            for positions in by_length([rows.encoded[i] for i in keep], _EVAL_BATCH):
-                part = [keep[position] for position in positions]
-                log_p = functional.log_softmax(self._logits([rows.encoded[i] for i in part]), -1)
-                teacher[torch.tensor(part)] = log_p.cpu()
-        wrong = teacher.argmax(dim=1) != rows.labels
-        teacher[wrong] = float("nan")
-        return Rows(rows.encoded, rows.labels, rows.weights, teacher)
+    def _remember(self, result: Fitted) -> None:
+        if self.checkpoints is not None:
+            own = {"optimizer": self.optimizer, "schedule": self.schedule}
+            states = {name: each.state_dict() for name, each in own.items()}
+            self.checkpoints.save(self.name, {**result.state(), **states})
 
-    def _evaluate(self, dev: Rows) -> dict[str, float]:
-        """Mean NLL (nats), its standard error, and accuracy on the dev rows; empty without any."""
-        if not dev.encoded:
-            return {}
-        self._mode(training=False)
-        losses, hits = [], 0
-        with torch.inference_mode():
-            for positions in by_length(dev.encoded, _EVAL_BATCH):
-                logits = self._logits([dev.encoded[i] for i in positions]).cpu()
-                labels = dev.labels[positions]
-                losses.append(functional.cross_entropy(logits, labels, reduction="none"))
-                hits += int((logits.argmax(dim=1) == labels).sum())
-        count = len(dev.encoded)
-        nll = torch.cat(losses)
-        return {
-            "dev_loss": nll.mean().item(),
-            "dev_loss_error": nll.std(correction=0).item() / math.sqrt(count),
-            "dev_accuracy": hits / count,
-        }
+    def _resume(self, result: Fitted) -> None:
+        """Go on after the last whole epoch of a fit that was killed."""
+        state = self.checkpoints.load(self.name) if self.checkpoints else None
+        if state is None or any(
+            state[key] != getattr(result, key) for key in ("threads", "micro_batch")
+        ):
+            return  # what others began can't be made again from the start
+        self.optimizer.load_state_dict(state.pop("optimizer"))
+        self.schedule.load_state_dict(state.pop("schedule"))
+        for key, value in state.items():
+            setattr(result, key, value)
+        self.student.take(result.snapshots[-1])

@@ -29,7 +29,7 @@ class TrainingLog:
         self._board = SummaryWriter(log_dir=str(folder))
         self._started = time.monotonic()
         self._progress = Progress(
-            TextColumn("training"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -37,6 +37,7 @@ class TrainingLog:
             console=console or Console(stderr=True),
             transient=True,
         )
+        self._phase, self._watched = "", ""
         self._task = self._progress.add_task("training", total=None, note="")
 
     def __enter__(self) -> Self:
@@ -53,23 +54,36 @@ class TrainingLog:
         self._board.close()
         self._file.close()
 
-    def expect(self, steps: int) -> None:
-        """Tell how many steps lie ahead; also after a restart with smaller batches."""
-        self._progress.reset(self._task, total=steps)
+    def begin(self, phase: str, total: int, done: int = 0) -> None:
+        """Tell what comes now, and of how many steps; also after a restart."""
+        self._phase, self._watched = phase, ""
+        self._progress.reset(self._task, total=total, completed=done, description=phase, note="")
+
+    def advance(self, count: int) -> None:
+        """Some steps of a phase that has nothing to write down."""
+        self._progress.update(self._task, advance=count)
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """One optimizer step."""
         self._write("step", step, values)
-        self._progress.update(self._task, completed=step, note=f"loss {values['loss']:.3f}")
+        note = f"loss {values['loss']:.3f}{self._watched}"
+        self._progress.update(self._task, completed=step, note=note)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """The end of an epoch, with the dev metrics."""
+        """The end of an epoch, with the figures of the rows that are watched."""
         self._write("epoch", epoch, values)
+        if "watched_nll" in values:
+            nll, accuracy = values["watched_nll"], values["watched_accuracy"]
+            self._watched = f", unseen rows: nll {nll:.3f}, accuracy {accuracy:.3f}"
+
+    def plan(self, values: Mapping[str, float]) -> None:
+        """What is expected of a phase, before it starts."""
+        self._write("plan", 0, values)
 
     def _write(self, kind: str, index: int, values: Mapping[str, float]) -> None:
         seconds = round(time.monotonic() - self._started, 3)
-        row = {"kind": kind, kind: index, "seconds": seconds, **values}
+        row = {"kind": kind, "phase": self._phase, kind: index, "seconds": seconds, **values}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, index)
+            self._board.add_scalar(f"{self._phase}/{kind}/{name}", value, index)

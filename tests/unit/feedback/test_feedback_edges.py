@@ -83,7 +83,9 @@ def test_a_changed_label_becomes_a_correction(world: World) -> None:
         new_relation="refutes",
         sample_id=answer.sample_id,
         message="Edge corrected: supports -> refutes. Saved for training.",
+        review_id=answer.review_id,
     )
+    assert answer.review_id.startswith("nlr_")
     assert str(answer.sample_id).startswith("nlc_")
     assert world.edge("e1") == ("refutes", "refutes", 1.0, 1, "the interval holds 1")
     assert world.corrections("e1") == [
@@ -179,7 +181,7 @@ def test_edges_that_are_no_judgement_are_refused_with_the_reason(
         ({"reason": "x" * 1_000_000}, "reason: has 1,000,000 characters"),
         ({"reason": "a\x00b"}, "reason: holds a NUL character"),
         ({"reviewer": "\ud800"}, "reviewer: is not valid Unicode"),
-        ({"sampling": "guess"}, "sampling: 'guess'"),
+        ({"sampling": "guess"}, "sampling: unknown value 'guess'"),
     ],
 )
 def test_bad_arguments_change_nothing(newer: World, arguments: dict[str, str], words: str) -> None:

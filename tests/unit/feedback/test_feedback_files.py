@@ -117,6 +117,15 @@ def test_all_faults_of_all_rows_are_reported_at_once(tmp_path: Path) -> None:
         ({"reason": "x" * 10_001}, "reason: has 10,001 characters"),
         ({"group": 5}, "group: expected text, found int"),
         ({"id": "x" * 65}, "id: has 65 characters"),
+        ({"edge_id": "x" * 201}, "edge_id: has 201 characters"),
+        ({"predicted_by": 3}, "predicted_by: expected text, found int"),
+        ({"anchors": "page:7"}, "anchors: expected a list of texts, such as"),
+        ({"anchors": ["page:7", 7]}, "anchors: expected a list of texts"),
+        ({"anchors": {"page": "7"}}, "anchors: expected a list of texts"),
+        ({"anchors": "[" * 100_000}, "anchors: expected a list of texts"),
+        ({"anchors": ["a\x00", "b\x00"]}, "anchors: one holds a NUL character (at 1)"),
+        ({"anchors": ["x" * 1_001]}, "anchors: one has 1,001 characters"),
+        ({"anchors": ["x"] * 1_001}, "anchors: has 1,001 of them; at most 1,000"),
         ({"label": "supports"}, "'label': unknown field; did you mean correct_label?"),
         ({"reviwer": "ann"}, "'reviwer': unknown field; did you mean reviewer?"),
         ({"zzz": 1}, "'zzz': unknown field"),
@@ -139,6 +148,10 @@ def test_each_fault_is_named_with_line_and_field(
         {"predicted_confidence": 1},
         {"predicted_confidence": 0},
         {"reviewed_at": "2026-01-31"},
+        {"reviewed_at": "unknown"},
+        {"anchors": None, "edge_id": None, "predicted_by": None},
+        {"anchors": '["page:1"]'},
+        {"anchors": []},
         {"reviewed_at": None, "reviewer": None, "sampling": None, "group": "", "id": ""},
         {"premise": "x" * 100_000},
         {"premise": "[SEP] [CLS] ‮مرحبا 🙂🏽 e\u0301 \u2028 \x85 \r\n"},
@@ -146,6 +159,27 @@ def test_each_fault_is_named_with_line_and_field(
 )
 def test_what_is_unusual_but_right(tmp_path: Path, changes: dict[str, object]) -> None:
     assert problems_of(tmp_path, **changes) == []
+
+
+def test_a_group_is_one_of_the_anchors(tmp_path: Path) -> None:
+    file = jsonl(
+        tmp_path,
+        {**GOOD, "group": "g", "anchors": ["page:2", "page:1", "page:2"]},
+        {**GOOD, "anchors": ["group:h", "page:1"]},
+        {**GOOD, "anchors": '["page:1"]'},
+    )
+    rows, problems = read_rows(file)
+    assert problems == []
+    assert [(row.group, row.anchors) for row in rows] == [
+        ("g", ("group:g", "page:1", "page:2")),
+        ("h", ("group:h", "page:1")),
+        ("", ("page:1",)),
+    ]
+
+
+def test_a_time_that_is_unknown_and_one_that_is_not_said(tmp_path: Path) -> None:
+    rows, _ = read_rows(jsonl(tmp_path, {**GOOD, "reviewed_at": "unknown"}, GOOD))
+    assert [row.reviewed_at for row in rows] == ["", None]
 
 
 def test_the_newer_name_of_the_hypothesis_is_understood(tmp_path: Path) -> None:
@@ -276,7 +310,11 @@ def test_a_header_that_does_not_fit_is_one_fault_not_thousands(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("in.parquet", b"", "of no known kind: .csv, .jsonl, .ndjson can be imported"),
+        (
+            "in.xlsx",
+            b"",
+            "of no known kind: .jsonl, .ndjson, .csv, .parquet, .json can be imported",
+        ),
         ("in", b"", "of no known kind"),
         ("in.csv", "premise,hypothesis\n".encode("utf-16"), "UTF-16"),
         ("in.jsonl", "{}".encode("utf-16"), "UTF-16"),

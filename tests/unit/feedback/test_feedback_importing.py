@@ -155,10 +155,29 @@ def test_ids_of_the_file_are_kept_and_mean_one_review(engine: Engine, tmp_path: 
     assert {review.id for review in stored(engine)} == {"nli_reviews:a", "nli_reviews:b"}
 
 
+def test_the_same_words_about_two_edges_are_two_reviews(engine: Engine, tmp_path: Path) -> None:
+    at = "2026-01-31T12:00:00Z"
+    one, two = good(0, reviewed_at=at, edge_id="e1"), good(0, reviewed_at=at, edge_id="e2")
+    assert import_file(engine, jsonl(tmp_path, one, two, one)) == ImportResult(2, 0, 1, ())
+    assert {review.edge_id for review in stored(engine)} == {"e1", "e2"}
+    without = good(0, reviewed_at=at)
+    assert import_file(engine, jsonl(tmp_path, without)) == ImportResult(0, 0, 1, ())
+
+
+def test_an_unknown_time_stays_unknown(engine: Engine, tmp_path: Path) -> None:
+    file = jsonl(tmp_path, good(0, reviewed_at="unknown"), good(1))
+    import_file(engine, file)
+    times = {review.pair.premise: review.reviewed_at for review in stored(engine)}
+    assert times["Premise 0."] == ""
+    assert times["Premise 1."].startswith("20")
+    assert import_file(engine, file) == ImportResult(0, 0, 2, ())
+
+
 @pytest.mark.parametrize(
     "other",
     [
         {"correct_label": "refutes"},
+        {"edge_id": "e9"},
         {"reviewer": "ben"},
         {"premise": "Other."},
         {"reviewed_at": "2027-01-01"},

@@ -8,7 +8,7 @@ from serving_world import World, make_world
 
 from lyra_nli.errors import InputError, ModelError, StorageError
 from lyra_nli.ml_server import nli
-from lyra_nli.ml_server.main import create_app, serve
+from lyra_nli.ml_server.main import _listen, create_app, serve
 from lyra_nli.settings import Settings
 
 
@@ -59,3 +59,10 @@ def test_a_database_url_that_can_not_be_read_is_not_shown(world: World) -> None:
     with pytest.raises(StorageError) as error:
         create_app(world.settings.model_copy(update={"storage": storage}))
     assert "secret" not in str(error.value)
+
+
+def test_answers_leave_at_once() -> None:
+    with _listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -10,14 +10,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from lyra_databases import NEWER, OLDER, SHAPES, LyraDatabase, Shape, fetch, names_of, populate
 from sqlalchemy import event, text
 
 from lyra_nli.errors import StorageError
 from lyra_nli.storage import tables
-from lyra_nli.storage.engine import open_database, write
+from lyra_nli.storage.engine import open_database, read, write
 from lyra_nli.storage.generation import inspect_database
-from lyra_nli.storage.upgrade import init_database, plan_upgrade, upgrade
+from lyra_nli.storage.reviews import count_reviews
+from lyra_nli.storage.upgrade import _config, init_database, plan_upgrade, upgrade
 
 OURS = {
     table.name for table in tables.metadata.sorted_tables if table.info.get("owner") == "lyra-nli"
@@ -47,7 +49,7 @@ def test_init_makes_every_table_and_then_has_nothing_to_do(tmp_path: Path) -> No
     path = tmp_path / "data" / "lyra.db"
     made = init_database(str(path))
     assert set(names_of(path)) == {*tables.metadata.tables, "nli_schema_version"}
-    assert len(made) == len(tables.metadata.tables) + 1
+    assert sum(line.startswith("table ") for line in made) == len(tables.metadata.tables) + 1
     assert init_database(str(path)) == []
     assert fetch(path, "PRAGMA integrity_check") == [("ok",)]
 
@@ -137,6 +139,12 @@ def test_what_each_generation_lacks_is_added(tmp_path: Path) -> None:
     own = {f"table {name}" for name in OURS} | {
         "index ix_edges_human_corrected",
         "table nli_schema_version",
+        "column nli_reviews.undone_at",
+        "column nli_reviews.before_json",
+        "index ix_nli_reviews_reviewed_at",
+        "index ix_nli_reviews_undone",
+        "index ix_nli_edges_confidence",
+        "index ix_nli_edges_created",
     }
     rest = {
         f"table {name}"
@@ -150,14 +158,73 @@ def test_what_each_generation_lacks_is_added(tmp_path: Path) -> None:
     assert added["older edges, newer corrections"] == own | rest
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_first_version_of_our_tables_is_brought_up_to_date(
+    tmp_path: Path, shape: Shape
+) -> None:
+    database = LyraDatabase(tmp_path / "lyra.db", shape)
+    populate(database)
+    engine = database.open()
+    with write(engine) as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    with write(engine) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO nli_reviews (id, edge_id, pair_key, premise, hypothesis,"
+                " predicted_label, correct_label, reviewed_at)"
+                " VALUES ('nlr_1', 'e4', 'k', 'P', 'H', 'supports', 'supports', '2026-02-01')"
+            )
+        )
+    generation = inspect_database(engine)
+    with pytest.raises(StorageError, match="lyra-nli db upgrade"):
+        generation.require_upgraded()
+    with read(engine) as connection:
+        before = count_reviews(connection, generation)
+    assert before.reviewed == 4
+    plan = plan_upgrade(engine)
+    assert plan
+    assert not any(line.startswith("table nli_reviews") for line in plan)
+    assert upgrade(engine, backup=False).added == tuple(plan)
+    assert plan_upgrade(engine) == []
+    generation = inspect_database(engine)
+    generation.require_upgraded()
+    with read(engine) as connection:
+        assert count_reviews(connection, generation) == before
+    engine.dispose()
+
+
+def test_the_queues_indexes_stand_on_what_the_edges_have(tmp_path: Path) -> None:
+    for shape, confidence in ((OLDER, "nli_confidence"), (NEWER, "nli_edge_confidence")):
+        database = LyraDatabase(tmp_path / f"{confidence}.db", shape)
+        with database.connect() as connection:
+            connection.execute("ALTER TABLE edges DROP COLUMN created_at")
+        upgrade_path(database.path)
+        indexes = dict(
+            fetch(database.path, "SELECT name, sql FROM sqlite_master WHERE type = 'index'")
+        )
+        assert f"({confidence})" in str(indexes["ix_nli_edges_confidence"])
+        assert "ix_nli_edges_created" not in indexes
+        plan = fetch(
+            database.path,
+            "EXPLAIN QUERY PLAN SELECT id FROM edges WHERE edge_human_corrected = 0 AND relation"
+            f" IN ('supports', 'refutes', 'neutral') ORDER BY {confidence} LIMIT 5",
+        )
+        assert "USING INDEX ix_nli_edges_confidence" in str(plan[0][3])
+
+
 def test_columns_that_an_early_lyra_had_not_are_added(tmp_path: Path) -> None:
     database = LyraDatabase(tmp_path / "lyra.db", OLDER)
     with database.connect() as connection:
         for name in ("edge_human_corrected", "edge_correction_reason", "edge_corrected_at"):
             connection.execute(f"ALTER TABLE edges DROP COLUMN {name}")
+        for name in ("adoption_status", "rejection_reason", "rejected_at"):
+            connection.execute(f"ALTER TABLE claims DROP COLUMN claim_{name}")
         connection.execute("DROP TABLE nli_corrections")
     words, _ = upgrade_path(database.path)
     assert "column edges.edge_human_corrected: a person reviewed it" in words
+    assert "column claims.claim_adoption_status: adopted or not_adopted" in words
     assert any(line.startswith("table nli_corrections") for line in words)
     engine = database.open()
     inspect_database(engine).require_upgraded()

@@ -4,267 +4,369 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from tiny_training import (
+    RECIPE,
+    TURNED,
+    adapter_bytes,
+    examples,
+    figures,
+    log_p,
+    log_rows,
+    losses,
+    make_trainer,
+    nll,
+    train,
+)
 
 from lyra_nli.errors import DatasetError, TrainingError
-from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.models.base import fingerprint
-from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.models.lora import attach, save_adapter
-from lyra_nli.records import Example, Pair
-from lyra_nli.settings import TrainingSettings
-from lyra_nli.training.fit import Fitted, _Run, deterministic, fit
+from lyra_nli.models.judge import Judge
+from lyra_nli.models.prefix import reader_of
+from lyra_nli.records import Example
+from lyra_nli.training.checkpoint import Checkpoints
+from lyra_nli.training.fit import Fit
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.precision import compute_dtype
-
-RECIPE = TrainingSettings(
-    rank=4,
-    alpha=16,
-    dropout=0.1,
-    target_modules=("all",),
-    epochs=3,
-    learning_rate=2e-2,
-    batch_size=16,
-    kl_weight=0.0,
-    precision="fp32",
-    threads=1,
-)
-SAYS = {"supports": "lowers the risk", "refutes": "does not raise it", "neutral": "eating food"}
-
-TURNED = {"supports": "refutes", "refutes": "neutral", "neutral": "supports"}
-
-
-def examples(count: int, seed: int = 0, *, source: str = "correction", **values) -> list[Example]:
-    """Rows whose premise tells the label, by a phrase that a tiny model can learn."""
-    rng = random.Random(seed)
-    rows = []
-    for index in range(count):
-        label = rng.choice(LABELS)
-        filler = " ".join(rng.choices(["drug", "trial", "adults", "stroke"], k=rng.randint(1, 9)))
-        pair = Pair(f"{filler} {SAYS[label]}", f"{rng.choice(['man', 'dog', 'table'])} {index}")
-        rows.append(Example(f"r:{index}", pair, label, source, group=f"g{index}", **values))
-    return rows
-
-
-def train(
-    base,
-    folder: Path,
-    rows: Sequence[Example],
-    dev: Sequence[Example] = (),
-    **changes: object,
-) -> Fitted:
-    recipe = RECIPE.model_copy(update=changes)
-    with TrainingLog(folder / "log") as log:
-        return fit(
-            base,
-            lambda: attach(base, recipe, compute_dtype(recipe.precision)),
-            rows,
-            dev,
-            recipe,
-            log,
-        )
-
-
-def adapter_bytes(fitted: Fitted, folder: Path) -> bytes:
-    folder.mkdir(exist_ok=True)
-    save_adapter(fitted.model, folder)
-    return (folder / "adapter_model.safetensors").read_bytes()
-
-
-def log_p(base, model, rows: Sequence[Example]) -> np.ndarray:
-    return np.log(softmax(Judge(base, model).logits([row.pair for row in rows])))
-
-
-def nll(base, model, rows: Sequence[Example]) -> float:
-    columns = [INDEX[row.label] for row in rows]
-    return float(-log_p(base, model, rows)[np.arange(len(rows)), columns].mean())
 
 
 class TestLearning:
     def test_the_loss_falls_on_rows_never_seen(self, deberta, tmp_path):
         dev = examples(60, seed=1)
-        fitted = train(deberta, tmp_path, examples(200), dev, epochs=4)
-        before, after = nll(deberta, deberta.model, dev), nll(deberta, fitted.model, dev)
-        assert after < 0.5 * before
-        assert fitted.history[fitted.best_epoch - 1]["dev_accuracy"] > 0.8
-        losses = [row["loss"] for row in log_rows(tmp_path) if row["kind"] == "step"]
-        assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+        run = train(deberta, tmp_path, examples(200), dev, epochs=4)
+        assert nll(deberta, run.model, dev) < 0.5 * nll(deberta, None, dev)
+        assert run.trained.history[run.trained.best_epoch - 1]["accuracy"] > 0.8
+        assert np.mean(losses(tmp_path)[-5:]) < 0.5 * np.mean(losses(tmp_path)[:5])
+
+    def test_the_upper_layer_alone_learns_from_cached_states(self, deberta, tmp_path):
+        dev = examples(60, seed=1)
+        options = {"epochs": 4, "layers": 1, "cache": tmp_path / "cache"}
+        run = train(deberta, tmp_path, examples(200), dev, **options)
+        assert list((tmp_path / "cache").glob("*/*.bin"))
+        assert nll(deberta, run.model, dev) < 0.6 * nll(deberta, None, dev)
 
     def test_bert_and_roberta_learn_too(self, bases, tmp_path):
         dev = examples(40, seed=1)
         for name in ("bert", "roberta"):
-            fitted = train(bases[name], tmp_path, examples(120), dev)
-            assert nll(bases[name], fitted.model, dev) < nll(bases[name], None, dev) - 0.2
+            run = train(bases[name], tmp_path, examples(120), dev, cache=tmp_path / "cache")
+            assert nll(bases[name], run.model, dev) < nll(bases[name], None, dev) - 0.2
 
-    def test_the_base_is_not_changed(self, deberta, tmp_path):
-        train(deberta, tmp_path, examples(32), examples(8), epochs=1, kl_weight=1.0)
+    @pytest.mark.parametrize("layers", ["all", 1])
+    def test_the_base_is_not_changed(self, deberta, tmp_path, layers):
+        options = {"epochs": 1, "kl_weight": 1.0, "layers": layers, "cache": tmp_path / "cache"}
+        train(deberta, tmp_path, examples(32), examples(8, seed=1), **options)
         assert fingerprint(deberta.model) == deberta.fingerprint
         assert not any(module.training for module in deberta.model.modules())
         assert not any(parameter.requires_grad for parameter in deberta.model.parameters())
 
-    def test_the_model_comes_back_ready_to_judge(self, deberta, tmp_path):
-        fitted = train(deberta, tmp_path, examples(32), epochs=1)
-        assert not any(module.training for module in fitted.model.modules())
+    @pytest.mark.parametrize("dev", [0, 8])
+    def test_the_model_comes_back_ready_to_judge(self, deberta, tmp_path, dev):
+        run = train(deberta, tmp_path, examples(32), examples(dev, seed=1), epochs=1)
+        assert not any(module.training for module in run.model.modules())
 
     def test_a_row_of_no_weight_teaches_nothing(self, deberta, tmp_path):
         rows = examples(40)
         wrong = [replace(row, label="neutral", weight=0.0) for row in rows[:10]]
         muted = [replace(row, weight=0.0) for row in rows[:10]]
         one, other = (
-            adapter_bytes(train(deberta, tmp_path, [*some, *rows[10:]], epochs=1), tmp_path)
+            train(deberta, tmp_path, [*some, *rows[10:]], epochs=1).adapter
             for some in (wrong, muted)
         )
         assert one == other
-        loud = train(deberta, tmp_path, rows, epochs=1)
-        assert adapter_bytes(loud, tmp_path) != one
+        assert train(deberta, tmp_path, rows, epochs=1).adapter != one
 
     def test_balanced_sampling_lengthens_the_epoch(self, deberta, tmp_path):
         rows = [replace(row, label="neutral") for row in examples(30)]
-        rows += [replace(row, id=f"s:{row.id}", label="supports") for row in examples(5, seed=2)]
+        rows += [replace(row, label="supports") for row in examples(5, seed=2)]
         steps = [
-            train(deberta, tmp_path, rows, epochs=2, sampling=sampling, batch_size=10).steps
+            train(deberta, tmp_path, rows, epochs=2, sampling=sampling, batch_size=10).trained
             for sampling in ("natural", "balanced")
         ]
-        assert steps == [2 * 4, 2 * 6]
+        assert [trained.fitted.steps for trained in steps] == [2 * 4, 2 * 6]
 
-    def test_bfloat16_gives_a_float32_adapter_that_learned(self, deberta, tmp_path):
+    def test_dropout_works_in_the_adapters_alone(self, deberta, tmp_path):
+        with TrainingLog(tmp_path) as log:
+            student = make_trainer(deberta, log).student
+        student.study()
+        at_work = {name for name, module in student.model.named_modules() if module.training}
+        assert at_work == {
+            name for name, module in student.model.named_modules() if hasattr(module, "lora_A")
+        }
+        assert len(at_work) == 12
+
+    @pytest.mark.parametrize("layers", ["all", 1])
+    def test_bfloat16_gives_a_float32_adapter_that_learned(self, deberta, tmp_path, layers):
         dev = examples(40, seed=1)
-        fitted = train(deberta, tmp_path, examples(120), precision="bf16")
-        adapters = [p for n, p in fitted.model.named_parameters() if "lora_" in n]
-        assert {parameter.dtype for parameter in adapters} == {torch.float32}
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert nll(deberta, fitted.model, dev) < nll(deberta, None, dev) - 0.2
+        options = {"precision": "bf16", "layers": layers, "cache": tmp_path / "cache"}
+        run = train(deberta, tmp_path, examples(120), dev, **options)
+        assert {parameter.dtype for parameter in run.trainer.student.parameters} == {torch.float32}
+        assert run.trained.history[-1]["nll"] < nll(deberta, None, dev) - 0.2
         assert fingerprint(deberta.model) == deberta.fingerprint
 
 
 class TestRepeating:
     def test_the_same_seed_gives_the_same_bytes(self, deberta, tmp_path):
         rows, dev = examples(48, source="agreed"), examples(12, seed=1)
-        found = []
+        found = set()
         for state in (1, 2):  # whatever random numbers were drawn before
             torch.manual_seed(state)
             random.seed(state)
-            fitted = train(deberta, tmp_path, rows, dev, epochs=2, kl_weight=1.0)
-            found.append(adapter_bytes(fitted, tmp_path))
-        assert found[0] == found[1]
+            found.add(train(deberta, tmp_path, rows, dev, epochs=2, kl_weight=1.0).adapter)
+        assert len(found) == 1
 
     def test_another_seed_gives_other_bytes(self, deberta, tmp_path):
-        one, other = (
-            adapter_bytes(train(deberta, tmp_path, examples(32), epochs=1, seed=seed), tmp_path)
-            for seed in (1, 2)
-        )
-        assert one != other
+        found = {train(deberta, tmp_path, examples(32), epochs=1, seed=s).adapter for s in (1, 2)}
+        assert len(found) == 2
 
-    def test_everything_is_put_back_afterwards(self):
-        threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    @pytest.mark.parametrize("folds", [0, 2])
+    def test_a_version_can_be_made_again_without_what_led_there(self, deberta, tmp_path, folds):
+        rows, dev = examples(30, source="agreed"), examples(12, seed=1)
+        options = {"folds": folds, "kl_weight": 0.5, "epochs": 3}
+        run = train(deberta, tmp_path, rows, dev, **options)
+        told = run.trained.figures()
+        with TrainingLog(tmp_path / "again") as log:
+            again = make_trainer(deberta, log, micro_batch=told["micro_batch"], **options)
+            again.repeat(rows, dev, told["best_epoch"], dev_learned=told["dev_learned"])
+        assert told["dev_learned"] is (folds > 0)
+        assert adapter_bytes(again) == run.adapter
 
-        def fail() -> None:
-            with deterministic(3, threads + 1):
-                assert torch.get_num_threads() == threads + 1
-                assert torch.are_deterministic_algorithms_enabled()
-                torch.rand(5)
-                raise KeyError
+    def test_a_fit_leaves_no_trace_in_the_next_one(self, deberta, tmp_path):
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log, epochs=1)
+            lessons = trainer.lessons(examples(40))
+            found = []
+            for taught in (range(20), range(20, 40), range(20)):
+                trainer.fit(lessons, taught, watched=range(20, 30))
+                found.append(adapter_bytes(trainer))
+        assert found[0] == found[2] != found[1]
 
-        with pytest.raises(KeyError):
-            fail()
-        assert torch.get_num_threads() == threads
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert torch.equal(torch.random.get_rng_state(), state)
+    def test_what_is_watched_changes_nothing(self, deberta, tmp_path):
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log, epochs=2)
+            lessons = trainer.lessons(examples(40))
+            found = set()
+            for watched in ((), range(20, 25), range(40)):
+                fitted = trainer.fit(lessons, range(20), watched=watched)
+                assert [len(logits) for logits in fitted.watched] == [len(watched)] * (
+                    2 if watched else 0
+                )
+                found.add(adapter_bytes(trainer))
+        assert len(found) == 1
+
+
+UPPER = {"layers": 1, "epochs": 2, "kl_weight": 0.5}
+
+
+class TestCache:
+    """Whatever the cache holds, the adapter's bytes are the same."""
+
+    @pytest.fixture(scope="class", params=["fp32", "bf16"])
+    def precision(self, request) -> str:
+        return request.param
+
+    @pytest.fixture(scope="class")
+    def rows(self) -> list[Example]:
+        return examples(48, source="agreed")
+
+    @pytest.fixture(scope="class")
+    def expected(self, deberta, tmp_path_factory, rows, precision) -> bytes:
+        """From an empty cache."""
+        folder = tmp_path_factory.mktemp("alone")
+        options = {**UPPER, "precision": precision, "cache": folder / "cache"}
+        return train(deberta, folder, rows, **options).adapter
+
+    def test_filled_by_other_trainings(self, deberta, tmp_path, rows, expected, precision):
+        options = {**UPPER, "precision": precision, "cache": tmp_path / "cache"}
+        other = [*examples(20, seed=7), *rows[5:30][::-1]]
+        train(deberta, tmp_path, other, rows[40:43], **{**options, "seed": 5, "epochs": 1})
+        made = set((tmp_path / "cache").glob("*/*.bin"))
+        assert made
+        assert train(deberta, tmp_path, rows, **options).adapter == expected
+        assert set((tmp_path / "cache").glob("*/*.bin")) > made
+        assert train(deberta, tmp_path, rows, **options).adapter == expected
+
+    @pytest.mark.parametrize("limit", [0, 10_000, 60_000])
+    def test_too_small_for_the_data(self, deberta, tmp_path, rows, expected, precision, limit):
+        cache = tmp_path / "cache"
+        with TrainingLog(tmp_path / "log") as log:
+            trainer = make_trainer(deberta, log, **UPPER, precision=precision)
+            student = trainer.student
+            student.read = reader_of(deberta, student.model, student.device, cache, limit)
+            trainer.train(rows, [])
+        assert adapter_bytes(trainer) == expected
+        kept = sum(segment.stat().st_size for segment in cache.glob("*/*.bin"))
+        assert kept <= limit < sum(trainer.lessons(rows).lengths) * 32 * 4
+        assert bool(kept) is bool(limit)
+
+    @pytest.mark.parametrize("when", ["step", "epoch"])
+    def test_deleted_in_the_middle(self, deberta, tmp_path, rows, expected, precision, when):
+        cache = tmp_path / "cache"
+
+        class Deleting(TrainingLog):
+            def step(self, step, values):
+                super().step(step, values)
+                self.delete("step", step)
+
+            def epoch(self, epoch, values):
+                super().epoch(epoch, values)
+                self.delete("epoch", epoch)
+
+            def delete(self, kind, number):
+                if kind == when and number == 1:
+                    segments = list(cache.glob("*/*.bin"))
+                    assert segments
+                    for segment in segments:
+                        segment.unlink()
+
+        options = {**UPPER, "precision": precision, "cache": cache}
+        assert train(deberta, tmp_path, rows, log=Deleting, **options).adapter == expected
 
 
 class TestEarlyStopping:
     def test_the_best_epoch_is_brought_back(self, deberta, tmp_path):
         # What training teaches, the dev rows contradict: every epoch makes them worse.
         dev = [replace(row, label=TURNED[row.label]) for row in examples(40, seed=1)]
-        fitted = train(deberta, tmp_path, examples(160), dev, epochs=9, patience=2)
+        run = train(deberta, tmp_path, examples(160), dev, epochs=5)
 
-        losses = [metrics["dev_loss"] for metrics in fitted.history]
-        bound = min(losses) + fitted.history[losses.index(min(losses))]["dev_loss_error"]
-        assert fitted.epochs == len(losses) == fitted.best_epoch + 2 < 9
-        assert fitted.dev_loss == losses[fitted.best_epoch - 1] <= bound
-        assert all(loss > bound for loss in losses[fitted.best_epoch :])
-        assert nll(deberta, fitted.model, dev) == pytest.approx(fitted.dev_loss, abs=1e-4)
-
-    def test_patience_is_the_number_of_epochs_without_a_better_one(self, deberta, tmp_path):
-        dev = [replace(row, label=TURNED[row.label]) for row in examples(40, seed=1)]
-        short, long = (
-            train(deberta, tmp_path, examples(160), dev, epochs=9, patience=patience)
-            for patience in (1, 3)
-        )
-        assert short.epochs - short.best_epoch == 1
-        assert long.epochs - long.best_epoch == 3
-        assert short.best_epoch == long.best_epoch
+        found, best = figures(run.trained.history, "nll"), run.trained.best_epoch
+        bound = min(found) + run.trained.history[found.index(min(found))]["nll_error"]
+        assert best < 5 == len(found) == run.trained.fitted.epochs
+        assert found[best - 1] <= bound
+        assert all(each > bound for each in found[best:])
+        assert nll(deberta, run.model, dev) == pytest.approx(found[best - 1], abs=1e-4)
+        assert run.trained.out_of_fold is None
 
     def test_without_dev_rows_the_last_epoch_stands(self, deberta, tmp_path):
-        fitted = train(deberta, tmp_path, examples(20), epochs=3, patience=1)
-        assert (fitted.epochs, fitted.best_epoch, fitted.dev_loss) == (3, 3, None)
-        losses = [row["loss"] for row in log_rows(tmp_path) if row["kind"] == "step"]
-        assert nll(deberta, fitted.model, examples(20)) < losses[0]
+        run = train(deberta, tmp_path, examples(20), epochs=3)
+        assert (run.trained.best_epoch, run.trained.fitted.epochs) == (3, 3)
+        assert run.trained.history == []
+        assert nll(deberta, run.model, examples(20)) < losses(tmp_path)[0]
+
+    def test_fewer_epochs_follow_the_same_schedule(self, deberta, tmp_path):
+        """Early stopping cuts the recipe's schedule off, it does not compress it."""
+        with TrainingLog(tmp_path / "log") as log:
+            trainer = make_trainer(deberta, log, epochs=4, warmup_fraction=0.25)
+            lessons = trainer.lessons(examples(40))
+            whole = trainer.fit(lessons, range(40))
+            part = trainer.fit(lessons, range(40), epochs=2)
+        assert (part.epochs, part.steps, len(part.snapshots)) == (2, 6, 2)
+        for epoch in range(2):
+            for one, other in zip(whole.snapshots[epoch], part.snapshots[epoch], strict=True):
+                assert torch.equal(one, other)
+        rates = [row["lr"] for row in log_rows(tmp_path, "step")]
+        assert rates[:6] == rates[12:]
+        assert rates[2] == max(rates) == RECIPE.learning_rate
+        assert rates[11] == 0 < rates[17]
+
+
+def too_much() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.fixture
+def memory(monkeypatch) -> Callable[..., list[int]]:
+    """A machine whose memory holds only so many rows a pass, for so many passes or for ever."""
+    loss = Fit._loss
+    parts: list[int] = []
+
+    def limit(rows: int, *, after: int = 0) -> list[int]:
+        def limited(self, part):
+            parts.append(len(part))
+            if len(part) > rows and len(parts) > after:
+                too_much()
+            return loss(self, part)
+
+        monkeypatch.setattr(Fit, "_loss", limited)
+        return parts
+
+    return limit
 
 
 class TestMemory:
     """The micro-batch shrinks until it fits; what is learned stays the same."""
 
-    @pytest.fixture
-    def small_memory(self, monkeypatch):
-        parts: list[int] = []
-        loss = _Run._loss
-
-        def limited(self, rows, part):
-            parts.append(len(part))
-            if len(part) > 4:
-                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-            return loss(self, rows, part)
-
-        monkeypatch.setattr(_Run, "_loss", limited)
-        return parts
-
-    def test_the_micro_batch_is_halved_until_it_fits(self, deberta, tmp_path, small_memory):
-        fitted = train(deberta, tmp_path, examples(40), epochs=1, batch_size=16)
+    def test_the_micro_batch_is_halved_until_it_fits(self, deberta, tmp_path, memory):
+        parts = memory(4)
+        fitted = train(deberta, tmp_path, examples(40), epochs=1, batch_size=16).trained.fitted
         assert fitted.micro_batch == 4
-        assert small_memory[:3] == [16, 8, 4]
-        assert max(small_memory[2:]) == 4
+        assert parts[:3] == [16, 8, 4]
+        assert max(parts[2:]) == 4
         assert fitted.steps == 3
 
-    def test_an_odd_batch_is_halved_downwards(self, deberta, tmp_path, small_memory):
-        fitted = train(deberta, tmp_path, examples(26), epochs=1, batch_size=13)
-        assert fitted.micro_batch == 3
+    def test_an_odd_batch_is_halved_downwards(self, deberta, tmp_path, memory):
+        memory(4)
+        run = train(deberta, tmp_path, examples(26), epochs=1, batch_size=13)
+        assert run.trained.fitted.micro_batch == 3
 
-    def test_smaller_passes_learn_the_same(self, deberta, tmp_path, request):
+    def test_the_next_fold_begins_with_what_fitted(self, deberta, tmp_path, memory):
+        parts = memory(4)
+        run = train(deberta, tmp_path, examples(40), epochs=1, folds=2)
+        assert [size for size in parts if size > 4] == [16, 8]
+        assert run.trained.fitted.micro_batch == 4
+
+    def test_a_size_that_fitted_once_is_halved_from_there(self, deberta, tmp_path, memory):
+        parts = memory(2)
+        train(deberta, tmp_path, examples(20), epochs=1, micro_batch=4)
+        assert parts[:2] == [4, 2]
+        assert max(parts[1:]) == 2
+
+    def test_smaller_passes_learn_the_same(self, deberta, tmp_path, memory):
         rows = examples(40, source="agreed")
         changes = {"epochs": 1, "dropout": 0.0, "kl_weight": 0.5}
         whole = train(deberta, tmp_path, rows, **changes)
-        parts = request.getfixturevalue("small_memory")
+        parts = memory(4)
         pieces = train(deberta, tmp_path, rows, **changes)
-        assert (whole.micro_batch, pieces.micro_batch) == (16, 4)
+        assert [run.trained.fitted.micro_batch for run in (whole, pieces)] == [16, 4]
         assert parts
-        losses = [row["loss"] for row in log_rows(tmp_path) if row["kind"] == "step"]
-        assert losses[3:] == pytest.approx(losses[:3], rel=1e-2)
+        assert losses(tmp_path)[3:] == pytest.approx(losses(tmp_path)[:3], rel=1e-2)
         np.testing.assert_allclose(
             log_p(deberta, pieces.model, rows), log_p(deberta, whole.model, rows), atol=5e-3
         )
         moved = np.abs(log_p(deberta, whole.model, rows) - log_p(deberta, None, rows)).max()
         assert moved > 0.3
 
-    def test_memory_for_not_even_one_row_is_an_error(self, deberta, tmp_path, monkeypatch):
-        def never(self, rows, part):
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_memory_that_runs_out_late_gives_the_bytes_of_the_small_size(
+        self, deberta, tmp_path, memory, kept
+    ):
+        """Or nobody could make the version again: its manifest names one size."""
+        rows = examples(40)
+        small = train(deberta, tmp_path, rows, micro_batch=8)
+        memory(8, after=4)  # in the second epoch
+        checkpoints = Checkpoints(tmp_path / "unfinished", {}) if kept else None
+        late = train(deberta, tmp_path, rows, checkpoints=checkpoints)
+        assert late.trained.fitted.micro_batch == 8
+        assert late.adapter == small.adapter
 
-        monkeypatch.setattr(_Run, "_loss", never)
+    def test_the_memory_that_happens_to_be_free_does_not_change_the_bytes(
+        self, deberta, tmp_path, monkeypatch
+    ):
+        rows = examples(40)
+        plenty = train(deberta, tmp_path, rows, epochs=1)
+        told = plenty.trained.figures()
+        told_by_the_machine = SimpleNamespace(available=2**20, total=psutil.virtual_memory().total)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: told_by_the_machine)
+        with TrainingLog(tmp_path / "again") as log:
+            again = make_trainer(deberta, log, micro_batch=told["micro_batch"], epochs=1)
+            again.repeat(rows, [], told["best_epoch"], dev_learned=told["dev_learned"])
+        assert adapter_bytes(again) == plenty.adapter
+
+    def test_memory_for_not_even_one_row_is_an_error(self, deberta, tmp_path, memory):
+        memory(0)
         with pytest.raises(RuntimeError, match="reached zero"):
             train(deberta, tmp_path, examples(8), epochs=1)
 
     def test_other_errors_are_not_taken_for_memory(self, deberta, tmp_path, monkeypatch):
-        def broken(self, rows, part):
+        def broken(self, part):
             raise RuntimeError("something else")
 
-        monkeypatch.setattr(_Run, "_loss", broken)
+        monkeypatch.setattr(Fit, "_loss", broken)
         with pytest.raises(RuntimeError, match="something else"):
             train(deberta, tmp_path, examples(8), epochs=1)
 
@@ -285,10 +387,22 @@ class TestPull:
         told = log_p(deberta, None, known)
         distance = {}
         for weight in (0.0, 5.0):
-            fitted = train(deberta, tmp_path, rows, kl_weight=weight)
-            told_now = log_p(deberta, fitted.model, known)
+            told_now = log_p(deberta, train(deberta, tmp_path, rows, kl_weight=weight).model, known)
             distance[weight] = float((np.exp(told) * (told - told_now)).sum(axis=1).mean())
         assert distance[5.0] < 0.5 * distance[0.0]
+
+    def test_the_teacher_is_the_base_itself(self, deberta, tmp_path, known):
+        rows = [*known[:12], *examples(6)]
+        for options in ({}, {"layers": 1, "cache": tmp_path / "cache"}):
+            with TrainingLog(tmp_path / "log") as log:
+                trainer = make_trainer(deberta, log, kl_weight=1.0, **options)
+                trainer.fit(trainer.lessons(rows), range(18), epochs=1)
+                lessons = trainer.lessons(rows)  # whatever the student knows by now
+            order = list(deberta.labels.order)
+            np.testing.assert_allclose(
+                lessons.teacher[:12, order], log_p(deberta, None, known[:12]), atol=1e-4
+            )
+            assert lessons.teacher[12:].isnan().all()
 
     @pytest.mark.parametrize("case", ["corrected", "base was wrong"])
     def test_no_pull_where_the_base_was_wrong(self, deberta, tmp_path, known, case):
@@ -296,25 +410,22 @@ class TestPull:
             rows = [replace(row, source="correction") for row in known]
         else:
             rows = [replace(row, label=TURNED[row.label]) for row in known]
-        one, other = (
-            adapter_bytes(train(deberta, tmp_path, rows, epochs=1, kl_weight=w), tmp_path)
-            for w in (0.0, 5.0)
-        )
-        assert one == other
+        found = {train(deberta, tmp_path, rows, epochs=1, kl_weight=w).adapter for w in (0.0, 5.0)}
+        assert len(found) == 1
 
     def test_replayed_rows_are_pulled_as_agreed_ones_are(self, deberta, tmp_path, known):
         bytes_of = {}
         for source in ("agreed", "replay", "correction"):
             rows = [replace(row, source=source) for row in known]
-            fitted = train(deberta, tmp_path, rows, epochs=1, kl_weight=5.0)
-            bytes_of[source] = adapter_bytes(fitted, tmp_path)
+            bytes_of[source] = train(deberta, tmp_path, rows, epochs=1, kl_weight=5.0).adapter
         assert bytes_of["agreed"] == bytes_of["replay"] != bytes_of["correction"]
 
 
 class TestErrors:
-    def test_no_rows(self, deberta, tmp_path):
+    @pytest.mark.parametrize("folds", [0, 5])
+    def test_no_rows(self, deberta, tmp_path, folds):
         with pytest.raises(DatasetError, match="no rows"):
-            train(deberta, tmp_path, [])
+            train(deberta, tmp_path, [], folds=folds)
 
     def test_a_loss_that_is_no_number(self, deberta, tmp_path):
         with pytest.raises(TrainingError, match="the loss became") as caught:
@@ -322,35 +433,43 @@ class TestErrors:
         assert "training.learning_rate" in caught.value.hint
 
 
-def test_figures_are_json_and_add_up(deberta, tmp_path):
-    fitted = train(deberta, tmp_path, examples(40), examples(8, seed=1), epochs=2)
-    figures = json.loads(json.dumps(fitted.figures()))
-    assert "model" not in figures
-    assert figures["steps"] == 2 * 3
-    assert figures["trainable"] == sum(
-        p.numel() for n, p in fitted.model.named_parameters() if "lora_" in n
-    )
-    assert figures["total"] - figures["trainable"] == sum(
-        p.numel() for p in deberta.model.parameters()
-    )
-    assert figures["peak_memory"] > 10_000_000
-    assert figures["seconds"] > 0
-    assert figures["threads"] == 1
-    assert len(figures["history"]) == 2
-
-
-def log_rows(folder: Path) -> list[dict]:
-    lines = (folder / "log" / "metrics.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+@pytest.mark.parametrize("folds", [0, 3])
+def test_figures_are_json_and_add_up(deberta, tmp_path, folds):
+    rows, dev = examples(40), examples(8, seed=1)
+    run = train(deberta, tmp_path, rows, dev, epochs=2, folds=folds)
+    found = json.loads(json.dumps(run.trained.figures()))
+    best = found["best_epoch"]
+    # Without folds 40 rows are 3 steps an epoch, with them all 48 are learned from in the end.
+    assert found["steps"] == (3 * best if folds else 3 * 2)
+    assert (found["folds"], found["epochs"], found["dev_learned"]) == (folds, 2, folds > 0)
+    assert found["trainable"] == sum(p.numel() for p in run.trainer.student.parameters)
+    assert found["total"] - found["trainable"] == sum(p.numel() for p in deberta.model.parameters())
+    assert found["peak_memory"] > 10_000_000
+    assert 0 < found["first_step_seconds"] < found["final_seconds"] <= found["seconds"]
+    assert found["threads"] == 1
+    assert found["micro_batch"] == 16
+    assert found["history"] == run.trained.history
+    assert len(found["history"]) == 2
 
 
 def test_the_log_follows_the_run(deberta, tmp_path):
-    fitted = train(deberta, tmp_path, examples(40), examples(8, seed=1), epochs=2)
-    rows = log_rows(tmp_path)
-    assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 7))
-    epochs = [row for row in rows if row["kind"] == "epoch"]
+    run = train(deberta, tmp_path, examples(40), examples(8, seed=1), epochs=2)
+    steps, epochs = (log_rows(tmp_path, kind) for kind in ("step", "epoch"))
+    assert [row["step"] for row in steps] == list(range(1, 7))
     assert [row["epoch"] for row in epochs] == [1, 2]
-    assert [{k: row[k] for k in fitted.history[0]} for row in epochs] == fitted.history
-    rates = [row["lr"] for row in rows if row["kind"] == "step"]
-    assert rates[-1] == 0
-    assert max(rates) <= RECIPE.learning_rate
+    assert {row["phase"] for row in (*steps, *epochs)} == {"final"}
+    for name in ("nll", "accuracy"):
+        assert figures(epochs, f"watched_{name}") == pytest.approx(
+            figures(run.trained.history, name)
+        )
+    assert all(row["cpu_percent"] >= 0 for row in epochs)
+    assert all(10 < row["rss_mb"] < 100_000 for row in steps)
+    assert steps[-1]["lr"] == 0
+    assert max(figures(steps, "lr")) <= RECIPE.learning_rate
+
+
+def test_the_log_tells_the_folds_apart(deberta, tmp_path):
+    run = train(deberta, tmp_path, examples(40), epochs=2, folds=2)
+    phases = [row["phase"] for row in log_rows(tmp_path, "epoch")]
+    folds = ["fold 1 of 2", "fold 1 of 2", "fold 2 of 2", "fold 2 of 2"]
+    assert phases == [*folds, *["final"] * run.trained.best_epoch]

@@ -32,6 +32,7 @@ class Schema:
 
     columns: dict[str, set[str]]
     indexes: set[str]
+    dialect: str = "sqlite"
 
     @classmethod
     def of(cls, connection: Connection) -> Schema:
@@ -45,6 +46,7 @@ class Schema:
                 for table in generation.columns
                 for index in inspector.get_indexes(table)
             },
+            dialect=connection.dialect.name,
         )
 
     def create_table(self, table: Table, what: str) -> list[Step]:
@@ -68,7 +70,8 @@ class Schema:
         if table not in self.columns or name in self.indexes:
             return []
         self.indexes.add(name)
-        return [Step(f"index {name}: {what}", _execute(f"CREATE INDEX {name} ON {table} {rest}"))]
+        sql = f"CREATE INDEX IF NOT EXISTS {name} ON {table} {rest}"
+        return [Step(f"index {name}: {what}", _execute(sql))]
 
 
 def apply_all(steps: Iterable[Step], connection: Connection) -> None:

@@ -1,7 +1,10 @@
-"""Precision: which floating-point type this machine trains fastest in."""
+"""The machine: its device, its fastest float type, and how to make it repeat itself exactly."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -21,6 +24,23 @@ def compute_dtype(wanted: Literal["auto", "fp32", "bf16"]) -> torch.dtype:
 def device() -> torch.device:
     """The GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def deterministic(seed: int, threads: int | None) -> Iterator[None]:
+    """Fix seed, thread count and algorithms; put everything back afterwards."""
+    before = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads or before)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for then
+    torch.use_deterministic_algorithms(True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict)
+            torch.set_num_threads(before)
 
 
 def _has_bf16() -> bool:

@@ -1,11 +1,11 @@
-"""Precision: bfloat16 where the machine multiplies it, float32 elsewhere."""
+"""The machine: bfloat16 where it multiplies that, and everything put back after a training."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lyra_nli.training.precision import compute_dtype, device
+from lyra_nli.training.machine import compute_dtype, deterministic, device
 
 
 @pytest.fixture
@@ -53,3 +53,29 @@ def test_a_gpu_is_asked_itself(monkeypatch, capable, expected):
 
 def test_this_machine_can_be_asked():
     assert compute_dtype("auto") in (torch.float32, torch.bfloat16)
+
+
+class TestDeterministic:
+    def test_everything_is_put_back_afterwards(self):
+        threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+
+        def fail() -> None:
+            with deterministic(3, threads + 1):
+                assert torch.get_num_threads() == threads + 1
+                assert torch.are_deterministic_algorithms_enabled()
+                torch.rand(5)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
+        assert torch.get_num_threads() == threads
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.equal(torch.random.get_rng_state(), state)
+
+    def test_the_seed_decides_what_is_drawn(self):
+        drawn = []
+        for seed in (3, 3, 4):
+            with deterministic(seed, None):
+                drawn.append(torch.rand(5))
+        assert torch.equal(drawn[0], drawn[1])
+        assert not torch.equal(drawn[0], drawn[2])

@@ -1,0 +1,492 @@
+"""Training speed: our loop beside transformers' Trainer with PEFT, on the same rows.
+
+    make bench-train                                       # the demo's project
+    python benchmarks/training.py --data FILE --group topic   # your own pairs
+    python benchmarks/training.py --only speed growth      # parts of it
+
+Parts, each fit in a process of its own, one after the other:
+
+- ``speed``: wall time and peak memory of one fit, 3 epochs. ``trainer``: the proposal's recipe
+  with the module names mended: fp32, batch 8, query and value of all layers, a head of its own.
+- ``layers``: hold-out accuracy and seconds against the number of upper layers that learn.
+- ``whole``: all of `lyra-nli train`: out-of-fold, final fit and gate, through the command.
+- ``growth``: seconds and memory against the number of pairs, with a small cache.
+- ``passes``: seconds against the rows of a pass; what training several adapters in one batch
+  could win at most.
+- ``full``: full fine-tuning of the base by the Trainer, on the rows of ``layers``: a reference.
+- ``small``: ``speed`` on random weights of another shape (6 layers, hidden size 768).
+
+FILE is JSONL with ``premise``, ``hypothesis``, ``label`` and a column to group by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from transformers import (
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
+
+from lyra_nli.dataset.replay import load_replay
+from lyra_nli.demo.world import build_world
+from lyra_nli.labels import INDEX, LABELS
+from lyra_nli.loop import trainer_of
+from lyra_nli.models import starter
+from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.encoding import collate, encode
+from lyra_nli.models.judge import Judge
+from lyra_nli.records import Example, Pair
+from lyra_nli.settings import TrainingSettings
+from lyra_nli.training import memory
+from lyra_nli.training.log import TrainingLog
+
+PARTS = ("speed", "whole", "layers", "growth", "small", "passes", "full")
+LAYERS = ("2", "3", "4", "6", "all")
+RATES = (5e-4, 1e-3)
+SIZES = (1_000, 10_000, 50_000)
+GROWTH_CACHE_MB = 256
+
+OURS = {
+    "GOMP_SPINCOUNT": "2000",
+    "LRU_CACHE_CAPACITY": "64",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+}
+"""What `lyra-nli` sets for itself; the peer runs in the environment as it is."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What one process fits."""
+
+    way: str
+    seed: int = 0
+    pairs: int = 1000
+    epochs: int = 3
+    layers: str = ""
+    modules: str = ""
+    rate: float = 0.0
+    model: str = "starter"
+    cache_mb: int = 4096
+    dropout: float = 0.0
+    batch: int = 16
+    holdout: bool = False
+
+
+def main() -> None:
+    """Run the parts and print their tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, help="JSONL instead of the demo's project")
+    parser.add_argument("--group", default="topic", help="the column to group by")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.one:
+        print(json.dumps(measure(Setup(**json.loads(options.one)), options)))
+        return
+    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    tables = {
+        "speed": speed,
+        "layers": layers,
+        "whole": whole,
+        "growth": growth,
+        "small": small,
+        "passes": passes,
+        "full": full,
+    }
+    for part in options.only:
+        print(f"\n## {part}\n", flush=True)
+        tables[part](options)
+
+
+def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000) -> None:
+    """Wall time, memory and size of one fit, ours and the Trainer's."""
+    setups = {
+        "Trainer + PEFT": Setup("trainer", pairs=pairs, model=model),
+        "ours, all layers": Setup(
+            "ours", pairs=pairs, model=model, layers="all", modules="query,value"
+        ),
+        "ours, default": Setup("ours", pairs=pairs, model=model),
+        "ours, default, dropout 0.1": Setup("ours", pairs=pairs, model=model, dropout=0.1),
+        "ours, default, hidden states cached": Setup("cached", pairs=pairs, model=model),
+    }
+    print(
+        "| | seconds | faster | first step s | peak MB | memory | trained | adapter MB |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    peer: Mapping[str, float] = {}
+    for name, setup in setups.items():
+        runs = [run(replace(setup, seed=seed)) for seed in range(options.seeds)]
+        row = {key: statistics.median(each[key] for each in runs) for key in runs[0]}
+        peer = peer or row
+        print(
+            f"| {name} | {row['seconds']:.1f} | {peer['seconds'] / row['seconds']:.1f}x "
+            f"| {row['first_step']:.1f} | {row['peak_mb']:.0f} "
+            f"| {row['peak_mb'] / peer['peak_mb']:.0%} | {row['trained']:.2%} "
+            f"| {row['adapter_mb']:.2f} |",
+            flush=True,
+        )
+    print(f"\n{pairs} pairs, {peer['tokens']:.0f} tokens on average, medians of {options.seeds}")
+
+
+def small(options: argparse.Namespace) -> None:
+    """`speed` on another shape of model."""
+    speed(options, model="small", pairs=128)
+
+
+def layers(options: argparse.Namespace) -> None:
+    """Accuracy on other groups, and seconds, against the number of layers that learn."""
+    print(
+        "| upper layers | modules | learning rate | accuracy | by seed | seconds |\n"
+        "|---|---|---|---|---|---|"
+    )
+    default = TrainingSettings()
+    ways = [(count, ",".join(default.target_modules)) for count in LAYERS]
+    for (count, modules), rate in itertools.product([*ways, ("all", "query,value")], RATES):
+        setup = Setup("ours", layers=count, modules=modules, rate=rate, holdout=True)
+        runs = [run(replace(setup, seed=seed)) for seed in range(options.seeds)]
+        found = [each["accuracy"] for each in runs]
+        seconds = statistics.median(each["seconds"] for each in runs)
+        print(
+            f"| {count} | {modules} | {rate:g} | {statistics.mean(found):.3f} "
+            f"| {', '.join(f'{value:.3f}' for value in found)} | {seconds:.1f} |",
+            flush=True,
+        )
+
+
+def passes(options: argparse.Namespace) -> None:
+    """Seconds against the rows of a pass."""
+    print("| rows a pass | seconds per 1,000 rows and epoch |\n|---|---|")
+    for rows in (4, 8, 15, 32, 64):
+        runs = [run(Setup("cached", seed=seed, batch=rows)) for seed in range(options.seeds)]
+        seconds = statistics.median(each["fit_seconds"] for each in runs)
+        print(f"| {rows} | {seconds / 3:.1f} |", flush=True)
+
+
+def full(options: argparse.Namespace) -> None:
+    """Full fine-tuning on the rows of `layers`."""
+    runs = [run(Setup("full", seed=seed, holdout=True)) for seed in range(options.seeds)]
+    found = [each["accuracy"] for each in runs]
+    seconds = statistics.median(each["seconds"] for each in runs)
+    print(
+        "| | accuracy | by seed | seconds |\n|---|---|---|---|\n"
+        f"| full fine-tuning | {statistics.mean(found):.3f} "
+        f"| {', '.join(f'{value:.3f}' for value in found)} | {seconds:.1f} |"
+    )
+
+
+def growth(options: argparse.Namespace) -> None:
+    """Seconds and memory against the number of pairs."""
+    print("| pairs | seconds | seconds per 1,000 | peak MB | cache MB |\n|---|---|---|---|---|")
+    for pairs in SIZES:
+        row = run(Setup("general", pairs=pairs, epochs=1, cache_mb=GROWTH_CACHE_MB))
+        print(
+            f"| {pairs:,} | {row['seconds']:.0f} | {row['seconds'] / pairs * 1000:.2f} "
+            f"| {row['peak_mb']:.0f} | {row['cache_mb']:.0f} |",
+            flush=True,
+        )
+    print(f"\nOne epoch, {options.threads} threads; the cache may take {GROWTH_CACHE_MB} MB.")
+
+
+def whole(options: argparse.Namespace) -> None:
+    """`lyra-nli train` on 1,000 reviewed pairs in a database of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        write_reviews(options, place / "reviews.jsonl")
+        environment = {
+            **os.environ,
+            "LYRA_STORAGE__DATABASE_PATH": str(place / "lyra.db"),
+            "LYRA_NLI__ADAPTERS_DIR": str(place / "adapters"),
+            "LYRA_NLI__FAST_MODEL": "starter",
+            "LYRA_NLI_CACHE": str(place / "cache"),
+        }
+        for words in ("db init", f"import {place / 'reviews.jsonl'}"):
+            command("lyra-nli", *words.split(), environment=environment)
+        started = time.monotonic()
+        text = command(
+            "lyra-nli", "train", "--force", "--reason", "benchmark", "--json",
+            environment=environment, accept=(0, 9),
+        )  # fmt: skip
+        seconds = time.monotonic() - started
+    outcome = json.loads(text)
+    steps = {**outcome["seconds"], "the whole command": seconds}
+    print("| step | seconds |\n|---|---|")
+    for name, taken in steps.items():
+        print(f"| {name} | {taken:.1f} |")
+    training = outcome["training"]
+    print(
+        f"\n{training['folds']} folds, {training['epochs']} epochs, "
+        f"{training['peak_memory'] / 2**20:.0f} MB, verdict {outcome['verdict']['outcome']}"
+    )
+
+
+def run(setup: Setup) -> dict[str, float]:
+    """Fit in a process of its own, so that memory is its own."""
+    ours = {} if setup.way in ("trainer", "full") else OURS
+    text = command(
+        sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(vars(setup)),
+        environment={**os.environ, **ours},
+    )  # fmt: skip
+    result: dict[str, float] = json.loads(text.splitlines()[-1])
+    return result
+
+
+def command(*words: str, environment: Mapping[str, str], accept: Sequence[int] = (0,)) -> str:
+    """What a command prints."""
+    program = Path(sys.executable).parent / words[0]
+    words = (str(program), *words[1:]) if program.is_file() else words
+    result = subprocess.run(
+        words, check=False, stdout=subprocess.PIPE, text=True, env=dict(environment)
+    )
+    if result.returncode not in accept:
+        raise SystemExit(f"{' '.join(words)} ended with {result.returncode}")
+    return result.stdout
+
+
+def measure(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
+    """Fit once."""
+    base = small_base() if setup.model == "small" else load_base("starter")
+    taught, held = rows_of(base, setup, options)
+    figures = (with_trainer if setup.way in ("trainer", "full") else with_ours)(
+        base, setup, taught, held
+    )
+    encoded = encode(base, [example.pair for example in taught])
+    return {
+        **figures,
+        "tokens": statistics.mean(map(len, encoded)),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def with_ours(
+    base: Base, setup: Setup, taught: Sequence[Example], held: Sequence[Example]
+) -> dict[str, float]:
+    """One fit by our loop, from an empty cache unless the setup says otherwise."""
+    changes: dict[str, object] = {"epochs": setup.epochs, "seed": setup.seed, "folds": 0}
+    changes |= {"dropout": setup.dropout, "batch_size": setup.batch}
+    if setup.batch != Setup.batch:
+        memory.MOST_TOKENS = 2**20  # whole batches in one pass
+    if setup.layers:
+        changes["layers"] = setup.layers if setup.layers == "all" else int(setup.layers)
+    if setup.modules:
+        changes["target_modules"] = tuple(setup.modules.split(","))
+    if setup.rate:
+        changes["learning_rate"] = setup.rate
+    recipe = TrainingSettings.model_validate(
+        {**TrainingSettings().model_dump(), "cache_mb": setup.cache_mb, **changes}
+    )
+    with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
+        cache = Path(folder) / "hidden"
+        if setup.way == "cached":
+            trainer_of(base, recipe, log, cache=cache).lessons(taught)
+        started = time.monotonic()
+        trainer = trainer_of(base, recipe, log, cache=cache)
+        trained = trainer.train(taught, ())
+        seconds = time.monotonic() - started
+        hits = float("nan")
+        if held:
+            lessons = trainer.lessons(held)
+            answers = trainer.student.logits(lessons, range(len(held))).argmax(dim=1)
+            hits = (answers == lessons.labels).float().mean().item()
+        files = [file.stat().st_size for file in cache.rglob("*") if file.is_file()]
+    return {
+        "seconds": seconds,
+        "fit_seconds": trained.fitted.seconds,
+        "first_step": seconds - trained.fitted.seconds + trained.fitted.first_step,
+        "trained": trained.trainable / trained.total,
+        "adapter_mb": trained.trainable * 4 / 2**20,
+        "accuracy": hits,
+        "cache_mb": sum(files) / 2**20,
+    }
+
+
+def with_trainer(
+    base: Base, setup: Setup, taught: Sequence[Example], held: Sequence[Example]
+) -> dict[str, float]:
+    """The proposal's script, with module names that exist; or every weight learns."""
+    torch.manual_seed(setup.seed)
+    started = time.monotonic()
+    lora = setup.way == "trainer"
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=8,
+        lora_alpha=32,
+        lora_dropout=0.1,
+        target_modules=["query_proj", "value_proj"],
+    )
+    model: Any = get_peft_model(base.model, config) if lora else base.model.requires_grad_(True)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    order = base.labels.order
+    encoded = encode(base, [example.pair for example in taught])
+    data = [
+        {"row": row, "label": order[INDEX[example.label]]}
+        for row, example in zip(encoded, taught, strict=True)
+    ]
+    first: list[float] = []
+
+    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        first.append(time.monotonic() - started)  # the second batch is asked for after a step
+        labels = torch.tensor([item["label"] for item in items])
+        return {**collate(base, [item["row"] for item in items]), "labels": labels}
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=setup.epochs,
+            per_device_train_batch_size=8 if lora else 16,
+            learning_rate=2e-4 if lora else 3e-5,
+            warmup_steps=100 if lora else 20,
+            logging_steps=10,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            seed=setup.seed,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        Trainer(model=model, args=arguments, train_dataset=data, data_collator=batch).train()
+        seconds = time.monotonic() - started
+        model.save_pretrained(folder)
+        size = sum(file.stat().st_size for file in Path(folder).glob("*model.safetensors"))
+    hits = float("nan")
+    if held:
+        labels = [INDEX[example.label] for example in held]
+        answers = Judge(base, model.eval()).logits([example.pair for example in held])
+        hits = float((answers.argmax(axis=1) == labels).mean())
+    return {
+        "seconds": seconds,
+        "first_step": first[1],
+        "trained": trained / total,
+        "adapter_mb": size / 2**20,
+        "accuracy": hits,
+        "cache_mb": 0.0,
+    }
+
+
+def rows_of(
+    base: Base, setup: Setup, options: argparse.Namespace
+) -> tuple[list[Example], list[Example]]:
+    """Rows to learn from, and rows of other groups."""
+    rng = random.Random(setup.seed)
+    if setup.way == "general":
+        return general_rows(setup.pairs), []
+    examples = read_data(options)
+    if setup.holdout:
+        names = sorted({example.group for example in examples})
+        rng.shuffle(names)
+        place = {name: index for index, name in enumerate(names)}
+        examples.sort(key=lambda example: place[example.group])
+        last = examples[len(examples) // 2].group
+        held = [e for e in examples if place[e.group] > place[last]]
+        return [e for e in examples if place[e.group] <= place[last]], held
+    # Where there are enough, the longer pairs, towards 90 tokens on average.
+    lengths = [len(row) for row in encode(base, [example.pair for example in examples])]
+    order = sorted(range(len(examples)), key=lambda index: lengths[index])
+    while len(order) > setup.pairs and statistics.mean(lengths[i] for i in order) < 90:
+        del order[: max(1, len(order) // 100)]
+    return [examples[i] for i in sorted(rng.sample(order, min(setup.pairs, len(order))))], []
+
+
+def general_rows(count: int) -> list[Example]:
+    """Any number of different pairs: premises of the replay set with other hypotheses."""
+    replay = load_replay()
+    rng = random.Random(0)
+    found: dict[tuple[str, str], Example] = {}
+    while len(found) < count:
+        one, other = rng.choice(replay), rng.choice(replay)
+        found[one.id, other.id] = Example(
+            id=f"general:{one.id}:{other.id}",
+            pair=Pair(one.pair.premise, other.pair.hypothesis),
+            label=rng.choice(LABELS),
+            source="correction",
+            group=one.id,
+        )
+    return list(found.values())
+
+
+def read_data(options: argparse.Namespace) -> list[Example]:
+    """Labelled pairs of the user's file, or of the demo's project."""
+    if options.data:
+        rows = [json.loads(line) for line in options.data.read_text("utf-8").splitlines()]
+        return [
+            Example(
+                id=f"row:{index}",
+                pair=Pair(row["premise"], row["hypothesis"]),
+                label=row["label"],
+                source="correction",
+                group=str(row[options.group]),
+            )
+            for index, row in enumerate(rows)
+        ]
+    world = build_world()
+    pairs = world.pairs()
+    return [
+        Example(edge.id, pairs[edge.id], edge.label, "correction", edge.topic)
+        for edge in world.edges
+    ]
+
+
+def write_reviews(options: argparse.Namespace, file: Path) -> None:
+    """1,000 reviewed pairs for `lyra-nli import`, with the base's own answers."""
+    base = load_base("starter")
+    taught, _ = rows_of(base, Setup("ours"), options)
+    said = Judge(base).judge([example.pair for example in taught])
+    with file.open("w", encoding="utf-8") as lines:
+        for example, answer in zip(taught, said, strict=True):
+            row = {
+                "id": example.id,
+                "premise": example.pair.premise,
+                "hypothesis": example.pair.hypothesis,
+                "predicted_label": answer.label,
+                "predicted_confidence": round(answer.confidence, 6),
+                "correct_label": example.label,
+                "group": example.group,
+            }
+            lines.write(json.dumps(row) + "\n")
+
+
+def small_base() -> Base:
+    """Random weights: 6 layers, hidden size 768, as the slow model has; the starter's tokenizer."""
+    place = Path(tempfile.gettempdir()) / f"lyra-nli-bench-{os.getuid()}"
+    if not (place / "config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(starter.materialise())
+        torch.manual_seed(0)
+        config = DebertaV2Config.from_pretrained(
+            starter.materialise(),
+            num_hidden_layers=6,
+            hidden_size=768,
+            num_attention_heads=12,
+            intermediate_size=3072,
+            pooler_hidden_size=768,
+        )
+        DebertaV2ForSequenceClassification(config).save_pretrained(place)
+        tokenizer.save_pretrained(place)
+    return load_base(str(place))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Checkpoints: what a training has reached, so that one that was killed goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Checkpoints:
+    """States by name, of one training that is told apart by everything that shapes it.
+
+    Args:
+        root: folder of all unfinished trainings.
+        identity: what must be the same for a state to be of use: base, rows, recipe.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.folder = root / digest[:16]
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """The state, or None when there is none that can be read."""
+        file = self.folder / f"{name}.pt"
+        try:
+            digest, content = file.read_bytes().split(b"\n", 1)
+        except (OSError, ValueError):
+            return None
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            return None
+        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        return state
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """Keep a state: the whole of it, or the one before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f"{name}.tmp"
+        content = io.BytesIO()
+        torch.save(dict(state), content)
+        digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
+        unfinished.write_bytes(digest + b"\n" + content.getvalue())
+        unfinished.replace(self.folder / f"{name}.pt")
+
+    def clear(self) -> None:
+        """Forget all states: the training has finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""Memory: how much a pass over a batch takes, so that a training fits before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+MOST_TOKENS = 1024
+"""Padded tokens per pass where memory is plentiful: larger passes are no faster."""
+
+_LEAST_TOKENS = 64
+_SHARE = 0.1
+"""Of the machine's memory, what activations may take: others need some too."""
+
+
+def bytes_per_token(
+    model: nn.Module, layers: int, length: int, dtype: torch.dtype, *, dropout: bool = True
+) -> int:
+    """Activations that the backward pass needs, per padded token, an upper bound.
+
+    A layer keeps about 14 states of the hidden size and 3 of the intermediate size (with
+    dropout 20 and 5: every adapter's own input, and what of it was dropped), and five rows of
+    attention scores a head; counted from what autograd saves in `models.encoder`.
+
+    Args:
+        layers: that gradients run through.
+        length: tokens of the longest row.
+        dtype: of the encoder's weights.
+        dropout: whether adapters drop inputs.
+    """
+    config: Any = model.config
+    hidden, intermediate = (20, 5) if dropout else (14, 3)
+    states = hidden * config.hidden_size + intermediate * config.intermediate_size
+    scores = 5 * config.num_attention_heads * length
+    return int(layers * (states + scores) * dtype.itemsize)
+
+
+def pass_tokens(per_token: int, memory: int | None = None) -> int:
+    """Padded tokens that one pass may hold.
+
+    The machine's memory counts, not what of it is free now: the same training on the same
+    machine must cut its batches in the same places.
+
+    Args:
+        per_token: bytes, from `bytes_per_token`.
+        memory: bytes; None asks the machine.
+    """
+    memory = psutil.virtual_memory().total if memory is None else memory
+    fitting = int(_SHARE * memory / per_token)
+    return max(_LEAST_TOKENS, min(MOST_TOKENS, fitting))

@@ -1,0 +1,241 @@
+"""The trainer: fits a student on lessons, once or fold by fold."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import find_executable_batch_size
+from torch.nn import functional
+
+from lyra_nli.errors import DatasetError
+from lyra_nli.labels import INDEX
+from lyra_nli.models.base import Base
+from lyra_nli.records import Example
+from lyra_nli.settings import TrainingSettings
+from lyra_nli.training.checkpoint import Checkpoints
+from lyra_nli.training.fit import Fit, Fitted
+from lyra_nli.training.folds import OutOfFold, best_epoch, cut, epoch_figures
+from lyra_nli.training.lessons import Lessons, make_lessons
+from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.machine import deterministic
+from lyra_nli.training.student import Student
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave; the student carries the weights.
+
+    Attributes:
+        fitted: the last fit.
+        best_epoch: whose weights were kept, counted from 1.
+        history: of each epoch, NLL (nats, with its standard error) and accuracy on rows that were
+            not learned from: out of fold, or the dev rows.
+        out_of_fold: None where there were no folds.
+        seconds: of everything, the folds included.
+        peak_memory: largest resident size seen, bytes.
+    """
+
+    fitted: Fitted
+    best_epoch: int
+    history: list[dict[str, float]]
+    out_of_fold: OutOfFold | None
+    seconds: float
+    peak_memory: int
+    trainable: int
+    total: int
+
+    @property
+    def dev_learned(self) -> bool:
+        """Whether the dev rows were learned from: folds leave them nothing else to do."""
+        return self.out_of_fold is not None
+
+    def figures(self) -> dict[str, Any]:
+        """The plain numbers, ready for JSON."""
+        last = self.fitted
+        return {
+            "best_epoch": self.best_epoch,
+            "epochs": len(self.history) or last.epochs,
+            "steps": last.steps,
+            "folds": self.out_of_fold.folds if self.out_of_fold else 0,
+            "dev_learned": self.dev_learned,
+            "history": self.history,
+            "seconds": self.seconds,
+            "final_seconds": last.seconds,
+            "first_step_seconds": last.first_step,
+            "expected_memory": last.expected_memory,
+            "peak_memory": self.peak_memory,
+            "micro_batch": last.micro_batch,
+            "threads": last.threads,
+            "trainable": self.trainable,
+            "total": self.total,
+        }
+
+
+class Trainer:
+    """Fits a student by one recipe, again and again from the same start.
+
+    The same inputs, seed and thread count give the same bytes.
+
+    Args:
+        checkpoints: where an interrupted training left off; None: it starts anew.
+        micro_batch: rows per pass to begin with, when an earlier run found what fits.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        student: Student,
+        recipe: TrainingSettings,
+        log: TrainingLog,
+        *,
+        checkpoints: Checkpoints | None = None,
+        micro_batch: int | None = None,
+    ) -> None:
+        self.base, self.student, self.recipe, self.log = base, student, recipe, log
+        self.checkpoints = checkpoints
+        self.micro_batch = micro_batch or recipe.batch_size
+        self._peak_memory = 0
+
+    def train(self, train: Sequence[Example], dev: Sequence[Example]) -> Trained:
+        """Learn from examples for as many epochs as help on rows that were not learned from.
+
+        With folds, out-of-fold answers choose the number of epochs and everything is learned
+        from; without, the dev rows choose and only the train rows are.
+
+        Raises:
+            DatasetError, InputError, TrainingError: as `lessons` and `fit`.
+        """
+        started = time.monotonic()
+        lessons = self.lessons([*train, *dev])
+        rows, own = range(len(lessons)), range(len(train))
+        unseen = self.out_of_fold(lessons)
+        if unseen:
+            history = unseen.history()
+            best = best_epoch(history)
+            fitted = self.fit(lessons, rows, epochs=best)
+        else:
+            fitted = self.fit(lessons, own, watched=rows[len(train) :])
+            labels = lessons.labels[len(train) :]
+            history = [epoch_figures(logits, labels) for logits in fitted.watched]
+            best = best_epoch(history) if history else fitted.epochs
+            self.student.take(fitted.snapshots[best - 1])
+        return Trained(
+            fitted,
+            best,
+            history,
+            unseen,
+            seconds=time.monotonic() - started,
+            peak_memory=max(self._peak_memory, fitted.peak_memory),
+            trainable=sum(p.numel() for p in self.student.parameters),
+            total=sum(p.numel() for p in self.student.model.parameters()),
+        )
+
+    def repeat(
+        self, train: Sequence[Example], dev: Sequence[Example], epochs: int, *, dev_learned: bool
+    ) -> None:
+        """Train again as `train` did in the end, without what led there."""
+        lessons = self.lessons([*train, *dev])
+        rows = range(len(lessons) if dev_learned else len(train))
+        self.fit(lessons, rows, epochs=epochs)
+
+    def lessons(self, examples: Sequence[Example]) -> Lessons:
+        """Encode examples, and ask the base about the rows that are to stay as it judged them.
+
+        Raises:
+            InputError: naming every pair that can't be encoded.
+        """
+        lessons = make_lessons(self.base, examples)
+        with deterministic(self.recipe.seed, self.recipe.threads):
+            self.log.begin("frozen layers", len(set(lessons.encoded)))
+            self.student.read.fill(lessons.encoded, self.log.advance)
+            if not self.recipe.kl_weight or not examples:
+                return lessons
+            self.student.take(self.student.start)  # fresh adapters answer as the base does
+            logits = self.student.logits(lessons, range(len(lessons)))
+        return lessons.with_teacher(functional.log_softmax(logits, dim=-1))
+
+    def fit(
+        self,
+        lessons: Lessons,
+        taught: Sequence[int],
+        *,
+        watched: Sequence[int] = (),
+        epochs: int | None = None,
+        name: str = "final",
+    ) -> Fitted:
+        """Train on some of the rows; the student keeps the weights of the last epoch.
+
+        When memory runs out the micro-batch is halved and the fit starts again; the effective
+        batch stays as it is.
+
+        Args:
+            taught: positions of the rows to learn from.
+            watched: rows to judge after every epoch; nothing is learned from them.
+            epochs: stop after so many; the schedule stays the whole recipe's.
+            name: of this fit in the log and the checkpoints.
+
+        Raises:
+            DatasetError: there is nothing to train on.
+            TrainingError: the loss is no number any more.
+        """
+        if not taught:
+            raise DatasetError("there are no rows to train on")
+        start = self.micro_batch
+        sizes = (start >> halvings for halvings in itertools.count(1))
+
+        def attempt(micro_batch: int) -> Fitted:
+            self.micro_batch = micro_batch  # what fits now fits the next time
+            fit = Fit(
+                self.student,
+                lessons,
+                taught,
+                watched,
+                self.recipe,
+                self.log,
+                name=name,
+                micro_batch=micro_batch,
+                checkpoints=self.checkpoints,
+            )
+            with deterministic(self.recipe.seed, self.recipe.threads):
+                return fit.run(epochs or self.recipe.epochs)
+
+        fitted: Fitted = find_executable_batch_size(
+            attempt,
+            starting_batch_size=start,
+            reduce_batch_size_fn=lambda: next(sizes),  # accelerate's own takes off a tenth
+        )()
+        return fitted
+
+    def out_of_fold(self, lessons: Lessons) -> OutOfFold | None:
+        """Judge every reviewed row by a student that learned from the other folds' rows.
+
+        None when the reviewed rows have too few groups for two folds, or the recipe asks for
+        none. Replayed rows are learned from in every fold.
+        """
+        reviewed = [i for i, e in enumerate(lessons.examples) if e.source != "replay"]
+        replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
+        parts = cut(lessons, reviewed, self.recipe.folds, self.recipe.seed)
+        if len(parts) < 2:
+            return None
+        logits = [
+            torch.empty(len(lessons), lessons.teacher.shape[1]) for _ in range(self.recipe.epochs)
+        ]
+        for number, part in enumerate(parts, 1):
+            own = set(part)
+            taught = [*(row for row in reviewed if row not in own), *replayed]
+            name = f"fold {number} of {len(parts)}"
+            fitted = self.fit(lessons, taught, watched=part, name=name)
+            self._peak_memory = max(self._peak_memory, fitted.peak_memory)
+            for every, answers in zip(logits, fitted.watched, strict=True):
+                every[part] = answers
+        order = list(self.base.labels.order)
+        examples = tuple(lessons.examples[row] for row in reviewed)
+        targets = torch.tensor([INDEX[example.label] for example in examples])
+        return OutOfFold(
+            examples, targets, [each[reviewed][:, order] for each in logits], len(parts)
+        )
