@@ -157,9 +157,8 @@ def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000
             f"| {row['adapter_mb']:.2f} |",
             flush=True,
         )
-    print(
-        f"\n{pairs} pairs, {peer['tokens']:.0f} tokens on average, medians of {options.seeds} seeds (Trainer: one)"
-    )
+    medians = f"medians of {options.seeds} seeds (Trainer: one)"
+    print(f"\n{pairs} pairs, {peer['tokens']:.0f} tokens on average, {medians}")
 
 
 def small(options: argparse.Namespace) -> None:

@@ -20,9 +20,9 @@ from lyra_nli import loop
 from lyra_nli.evaluation.metrics import brier
 from lyra_nli.feedback.importing import import_file
 from lyra_nli.labels import INDEX
+from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.models.adapter import adapted_model
 from lyra_nli.records import Pair
 from lyra_nli.settings import load_settings
 from lyra_nli.storage.upgrade import init_database

@@ -24,7 +24,8 @@ from lyra_nli.settings import TrainingSettings
 @pytest.fixture
 def adapter(deberta, tmp_path) -> Path:
     """A good adapter of the tiny DeBERTa; tests damage it."""
-    folder, recipe = tmp_path / "adapter", TrainingSettings(rank=2, target_modules=("query", "value"))
+    folder = tmp_path / "adapter"
+    recipe = TrainingSettings(rank=2, target_modules=("query", "value"))
     folder.mkdir()
     save_adapter(deberta, trained(deberta, recipe), recipe, folder)
     return folder
