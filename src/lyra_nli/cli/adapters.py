@@ -135,6 +135,31 @@ def export(name: str, destination: Path, config: Path | None, db: str | None) ->
 
 
 @adapters.command()
+@click.argument("name")
+@click.option("--with", "other", default="active", show_default=True, help="the other one")
+@click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True)
+@place_options
+@json_option
+def compare(
+    name: str, other: str, limit: int, config: Path | None, db: str | None, as_json: bool
+) -> None:
+    """Find unreviewed edges on which two versions disagree, for the queue's `disagree` order.
+
+    NAME and --with are versions, `active`, `base` or `slow` (the slow base model).
+    """
+    from lyra_nli.comparison import compare as judge_by_both
+
+    found = judge_by_both(open_workspace(config, db), name, other, limit)
+    if as_json:
+        print_json(asdict(found))
+        return
+    click.echo(
+        f"{found.one} and {found.other} disagree on {found.disagreed} of {found.compared} "
+        "unreviewed edges; review them at /review, order `disagree`"
+    )
+
+
+@adapters.command()
 @place_options
 @base_option
 @json_option

@@ -89,6 +89,7 @@ def due(config: Path | None, db: str | None, base: str | None, as_json: bool) ->
 @json_option
 def status(config: Path | None, db: str | None, as_json: bool) -> None:
     """What serves, what people said, and whether training is due."""
+    from lyra_nli.feedback.sampling import count_sampling
     from lyra_nli.feedback.seconds import agreement
     from lyra_nli.storage.engine import read
     from lyra_nli.storage.reviews import count_reviews
@@ -100,6 +101,7 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
     active, previous = registry.active(base), registry.previous(base)
     with read(workspace.engine) as connection:
         counts = count_reviews(connection, workspace.generation)
+        drawn = count_sampling(connection, workspace.generation)
         agreed = agreement(connection) if workspace.generation.migrated else None
         state = check_due(connection, workspace.generation, settings.due, base)
     events = registry.events(base, limit=5)
@@ -113,6 +115,7 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
                 "reviewed": counts.reviewed,
                 "corrected": counts.corrected,
                 "corrected_unused": counts.corrected_unused,
+                "random": {**asdict(drawn), "correction_rate": drawn.correction_rate},
                 "agreement": asdict(agreed) if agreed else None,
                 **due_facts(state),
                 "events": [asdict(event) for event in events],
@@ -124,6 +127,11 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
     click.echo(f"active      {active.name if active else 'the base itself'}")
     click.echo(f"previous    {previous.name if previous else 'the base itself'}")
     click.echo(f"reviews     {counts.reviewed}, of which {counts.corrected} corrected the model")
+    if drawn.correction_rate is not None:
+        click.echo(
+            f"at random   {drawn.random}, of which {drawn.random_corrected} corrected the model: "
+            f"it errs in about {drawn.correction_rate:.0%}"
+        )
     if agreed:
         click.echo(f"agreement   {agreed.text}")
     print_due(state)

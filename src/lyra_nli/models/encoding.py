@@ -84,11 +84,22 @@ def collate(
     return batch
 
 
-def by_length(rows: Sequence[EncodedPair], batch_size: int) -> Iterator[list[int]]:
-    """Positions of rows in batches of similar length, longest first: little padding."""
+def by_length(
+    rows: Sequence[EncodedPair], batch_size: int, tokens: int | None = None
+) -> Iterator[list[int]]:
+    """Positions of rows in batches of similar length, longest first: little padding.
+
+    Args:
+        batch_size: rows a batch may hold.
+        tokens: padded tokens a batch may hold, if it is more than one row.
+    """
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        longest = len(rows[order[start]])
+        count = min(batch_size, max(1, tokens // longest)) if tokens else batch_size
+        yield order[start : start + count]
+        start += count
 
 
 def _text_problems(index: int, pair: Pair) -> Iterator[str]:

@@ -24,6 +24,8 @@ from lyra_nli.models.shelf import Shelf
 
 _STEP = 16
 _TOKENS = 1024
+_ROUNDING = 1
+"""Raise it when the forward pass rounds otherwise than before: kept states are of no use then."""
 
 
 class Reader(Protocol):
@@ -92,8 +94,8 @@ class Prefix:
         self._bits = weight.dtype == torch.bfloat16
         dtype = np.dtype(np.uint16 if self._bits else np.float32)
         kind = str(weight.dtype).removeprefix("torch.")
-        # Another release of torch may round otherwise.
-        kind = f"{base.fingerprint[:16]}-{layer}-{kind}-torch{torch.__version__}"
+        # Another release of torch may round otherwise, too.
+        kind = f"{base.fingerprint[:16]}-{layer}-{kind}-torch{torch.__version__}-{_ROUNDING}"
         self.shelf = Shelf(
             cache, f"{kind}-{device.type}", width=len(weight), dtype=dtype, limit=limit
         )
@@ -111,6 +113,8 @@ class Prefix:
         missing = dict.fromkeys(row for row in rows if _key(row) not in self.shelf)
         progress(len(set(rows)) - len(missing))
         for part in self._same_shape(list(missing)):
+            if self.shelf.full:
+                break
             self._compute(part)
             progress(len(part))
         self.shelf.flush()

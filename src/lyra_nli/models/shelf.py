@@ -46,6 +46,9 @@ class Shelf:
         dtype: numpy's type of the numbers.
         limit: bytes that all shelves in the folder may take. Beyond it the segments that were
             used longest ago go; those that this shelf uses stay, and new arrays are not kept.
+
+    Attributes:
+        full: no more is kept.
     """
 
     def __init__(
@@ -56,8 +59,8 @@ class Shelf:
         self._places: dict[str, _Place] = {}
         self._fresh: dict[str, NDArray[Any]] = {}
         self._fresh_bytes = 0
-        self._full = limit <= 0
-        if not self._full:
+        self.full = limit <= 0
+        if not self.full:
             with suppress(OSError):  # where it can't be made, nothing is kept
                 self.folder.mkdir(parents=True, exist_ok=True)
             self._read_index()
@@ -84,7 +87,7 @@ class Shelf:
 
     def put(self, key: str, array: NDArray[Any]) -> None:
         """Keep an array, if there is room; it is on disk after the next `flush`."""
-        if self._full or key in self:
+        if self.full or key in self:
             return
         self._fresh[key] = array
         self._fresh_bytes += array.nbytes
@@ -99,11 +102,11 @@ class Shelf:
             return
         segment = self.folder / f"{uuid4().hex}.bin"
         try:
-            self._full = not self._make_room(size)
-            if not self._full:
+            self.full = not self._make_room(size)
+            if not self.full:
                 self._places |= _write(segment, fresh)
         except OSError:
-            self._full = True
+            self.full = True
             with suppress(OSError):
                 segment.unlink()
 

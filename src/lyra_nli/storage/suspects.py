@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
-from lyra_nli.storage.engine import batches, now
+from lyra_nli.storage.engine import batches
 from lyra_nli.storage.generation import Generation
-from lyra_nli.storage.tables import nli_queue_scores
+from lyra_nli.storage.scores import replace_scores
 from lyra_nli.storage.verdicts import Verdicts
 
 _SOURCE = "training"
@@ -31,26 +31,11 @@ def note_suspects(
     Returns:
         How many edges stand in the queue; reviews of files have none.
     """
-    scores = nli_queue_scores
-    connection.execute(delete(scores).where(scores.c.source == _SOURCE))
     edges = _edges(connection, generation, losses)
-    taken = set(connection.scalars(select(scores.c.edge_id).where(scores.c.kind == "suspect")))
-    at, detail = now(), json.dumps({"version": version})
-    rows = [
-        {
-            "kind": "suspect",
-            "edge_id": edge,
-            "score": losses[review],
-            "detail_json": detail,
-            "source": _SOURCE,
-            "at": at,
-        }
-        for edge, review in edges.items()
-        if edge not in taken  # two people disagree on it: that weighs more
-    ]
-    for part in batches(rows):
-        connection.execute(insert(scores), part)
-    return len(rows)
+    scores = {edge: losses[review] for edge, review in edges.items()}
+    details = dict.fromkeys(scores, json.dumps({"version": version}))
+    # Where two people disagree, that weighs more, and stays.
+    return replace_scores(connection, "suspect", _SOURCE, scores, details)
 
 
 def _edges(

@@ -7,11 +7,14 @@ import io
 import json
 import pickle
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+_STALE_SECONDS = 14 * 86400.0
 
 
 class Checkpoints:
@@ -52,5 +55,8 @@ class Checkpoints:
         unfinished.replace(self.folder / f"{name}.pt")
 
     def clear(self) -> None:
-        """Forget all states: the training has finished."""
+        """Forget all states: the training has finished. So do others of long ago, half-done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        for other in self.folder.parent.glob("*"):
+            if time.time() - other.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)

@@ -88,6 +88,7 @@ class Fit:
         self.lengths = lessons.lengths
         self.labels = [lessons.examples[row].label for row in taught]
         self.process = psutil.Process()
+        self.process.cpu_percent()  # the first call only starts the clock
         per_token = self._bytes_per_token()
         self.pass_tokens = pass_tokens(per_token)
         self.expected_memory = self.process.memory_info().rss + per_token * self.pass_tokens

@@ -16,7 +16,7 @@ from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.machine import deterministic, device
 
-_EVAL_BATCH = 32
+_EVAL_ROWS, _EVAL_TOKENS = 32, 4096
 
 Weights = list[torch.Tensor]
 """The trained parameters, in the model's order."""
@@ -78,6 +78,6 @@ class Student:
         out = torch.empty(len(rows), lessons.teacher.shape[1])
         encoded = [lessons.encoded[row] for row in rows]
         with torch.no_grad():  # not inference mode: tables made here take part in training
-            for positions in by_length(encoded, _EVAL_BATCH):
+            for positions in by_length(encoded, _EVAL_ROWS, _EVAL_TOKENS):
                 out[positions] = self.read([encoded[i] for i in positions]).cpu()
         return out

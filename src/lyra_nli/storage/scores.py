@@ -1,0 +1,51 @@
+"""Scores: why an edge is worth a look, for the review queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sqlalchemy import Connection, delete, insert, select
+
+from lyra_nli.storage.engine import batches, now
+from lyra_nli.storage.tables import nli_queue_scores
+
+
+def replace_scores(
+    connection: Connection,
+    kind: Literal["disagree", "suspect"],
+    source: str,
+    scores: Mapping[str, float],
+    details: Mapping[str, str],
+) -> int:
+    """Put edges into one of the queue's orders, in place of what the same source put there.
+
+    Args:
+        connection: in a transaction for writing.
+        source: who says so; what others said of the same edge stands.
+        scores: edge id -> how much it is worth a look.
+        details: edge id -> JSON.
+
+    Returns:
+        How many edges this source has in the queue now.
+    """
+    table = nli_queue_scores
+    own = (table.c.kind == kind, table.c.source == source)
+    connection.execute(delete(table).where(*own))
+    taken = set(connection.scalars(select(table.c.edge_id).where(table.c.kind == kind)))
+    at = now()
+    rows = [
+        {
+            "kind": kind,
+            "edge_id": edge,
+            "score": score,
+            "detail_json": details.get(edge, "{}"),
+            "source": source,
+            "at": at,
+        }
+        for edge, score in scores.items()
+        if edge not in taken
+    ]
+    for part in batches(rows):
+        connection.execute(insert(table), part)
+    return len(rows)
