@@ -442,6 +442,30 @@ def test_it_fits_a_phone_and_has_names_for_everything(browser: Browser, serve: A
     assert site.fetch("SELECT edge_id, correct_label FROM nli_reviews") == [("e00", "neutral")]
 
 
+@pytest.mark.parametrize("key", ["Enter", "s"])
+def test_a_verdict_is_saved_though_no_next_pair_comes(
+    browser: Browser, serve: Any, key: str
+) -> None:
+    site = serve()
+    page = visit(browser, site)
+    page.route("**/feedback/next*", lambda route: route.abort(), times=1)
+    page.keyboard.press("1")
+    page.wait_for_selector("#notice:not([hidden])")
+    assert page.inner_text("#notice-title") == "Saved, but the next pair could not be fetched"
+    for nothing in ("1", "2", "c"):  # is there to be judged
+        page.keyboard.press(nothing)
+    assert page.locator("#status", has_text="Not saved").count() == 0
+    reviews = "SELECT edge_id, correct_label FROM nli_reviews"
+    assert site.fetch(reviews) == [("e00", "supports")]
+    page.keyboard.press(key)
+    judged(page)
+    assert page.locator("#notice").is_hidden()
+    assert shown(page) != EVIL
+    assert site.fetch(reviews) == [("e00", "supports")]
+    press(page, "3")
+    assert site.fetch(reviews + " ORDER BY reviewed_at")[1:] == [("e01", "neutral")]
+
+
 def test_nothing_left_and_a_server_that_is_gone(browser: Browser, serve: Any) -> None:
     site = serve()
     page = visit(browser, site)

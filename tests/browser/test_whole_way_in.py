@@ -107,9 +107,8 @@ async def assistant(database: Path) -> None:
         labels = {"supports": "refutes", "refutes": "neutral", "neutral": "supports"}
         for item, agrees in zip(queue, (False, True, False), strict=True):
             label = item["relation"] if agrees else labels[item["relation"]]
-            done = await ask(
-                "feedback", action="edge_correct", edge_id=item["edge_id"], correct_relation=label
-            )
+            seen = {name: item[name] for name in ("edge_id", "edge_version", "lease")}
+            done = await ask("feedback", action="edge_correct", correct_relation=label, **seen)
         await ask("review_undo", review_id=done["review_id"], reason="a slip")
         claim = {"claim_id": queue[0]["claim_id"]}
         await ask("feedback", action="claim_reject", reason="no claim", **claim)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from lyra_databases import NEWER, OLDER, LyraDatabase, fetch
 from starlette.testclient import TestClient
@@ -156,6 +160,34 @@ def test_only_json_and_only_our_own_pages(newer: World) -> None:
     assert newer.client.get("/feedback/next", headers=headers).status_code == 403
     assert newer.fetch("SELECT count(*) FROM nli_reviews") == [(0,)]
     assert newer.fetch("SELECT count(*) FROM nli_leases") == [(0,)]
+
+
+def test_a_foreign_name_for_this_machine_is_refused(newer: World) -> None:
+    """Over a real connection: its address decides whether the name matters."""
+    server = uvicorn.Server(uvicorn.Config(newer.client.app, log_config=None))
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    port = listener.getsockname()[1]
+    body = {"action": "edge_correct", "edge_id": "e0", "correct_relation": "neutral"}
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "[::2]"):
+                headers = {"Host": host}
+                response = client.post("/feedback", json=body, headers=headers)
+                assert (response.status_code, response.json()["ok"]) == (403, False)
+                assert client.get("/feedback/next", headers=headers).status_code == 403
+            assert newer.fetch("SELECT count(*) FROM nli_reviews") == [(0,)]
+            assert newer.fetch("SELECT count(*) FROM nli_leases") == [(0,)]
+            for host in (f"127.0.0.1:{port}", "LOCALHOST", "localhost:1", f"[::1]:{port}"):
+                response = client.get("/feedback/progress", headers={"Host": host})
+                assert response.status_code == 200, host
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+    # A server that is reached at another address may have any name.
+    assert newer.client.get("/feedback/next").status_code == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b'{"action": "\\ud800"}'])

@@ -16,7 +16,9 @@ from sqlalchemy.engine import make_url
 
 from lyra_nli.feedback.actions import perform
 from lyra_nli.feedback.draws import Draws, statement
+from lyra_nli.feedback.edges import edge_correct
 from lyra_nli.feedback.queue import QueueItem, next_items, release, show_again
+from lyra_nli.feedback.sampling import count_sampling
 from lyra_nli.feedback.undo import undo_review
 from lyra_nli.storage import tables
 from lyra_nli.storage.engine import now, open_database, read, write
@@ -154,3 +156,18 @@ def test_the_indexes_serve_the_orders(engine: Engine, which: Any, index: str) ->
         plan = "\n".join(rows.scalars())
     assert f"using {index} on edges" in plan.replace("Backward ", "")
     assert "Sort" not in plan
+
+
+def test_undo_brings_scores_back_and_judgements_count_once(engine: Engine) -> None:
+    row = {"kind": "disagree", "edge_id": "e07", "score": 0.5, "at": now()}
+    with write(engine) as connection:
+        connection.execute(insert(tables.nli_queue_scores), [row])
+    made = review(engine, "e07", "ada")
+    assert ask(engine, "disagree", lease=False)[0].reason_for == "uncertain"
+    undo_review(engine, made, who="ada")
+    assert ask(engine, "disagree", lease=False)[0].edge_id == "e07"
+    for label in ("refutes", "neutral"):
+        edge_correct(engine, "e07", label, sampling="random")
+    with read(engine) as connection:
+        counts = count_sampling(connection, inspect_database(engine))
+    assert (counts.random, counts.random_corrected) == (1, 1)

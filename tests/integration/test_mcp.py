@@ -153,16 +153,14 @@ def test_an_assistant_says_everything(
         waiting = {item["edge_id"]: item for item in queue["items"]}
         assert set(waiting) == {"e4", "e7"}
         assert waiting["e4"]["premise"] == "Premise of e4."
-        assert waiting["e4"]["lease"] is None
-
-        version = waiting["e4"]["edge_version"]
+        seen = {name: waiting["e4"][name] for name in ("edge_version", "lease")}
         answer = await ask(
             client,
             "feedback",
             action="edge_correct",
             edge_id="e4",
             correct_relation="refutes",
-            edge_version=version,
+            **seen,
         )
         assert (answer["previous_relation"], answer["new_relation"]) == ("supports", "refutes")
         nested = {"edge_id": "e7", "correct_relation": "neutral", "reason": "as it says"}
@@ -248,7 +246,7 @@ def test_tools_describe_themselves(lyra: LyraDatabase) -> None:
         "feedback": (False, True),
         "calibration_metrics": (False, False),
         "calibration_rollback": (False, True),
-        "review_queue": (True, False),
+        "review_queue": (False, False),
         "review_undo": (False, True),
     }
     for tool in tools.values():
@@ -309,6 +307,15 @@ BAD_CALLS: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "feedback",
+        {
+            "action": "edge_correct",
+            "args": {"edge_id": "e4", "correct_relation": "neutral", "sampling": "random"},
+        },
+        "wrong_value",
+        "sampling",
+    ),
+    (
+        "feedback",
         {"action": "domain_block", "domain_pattern": "*.co.jp", "reason": "x"},
         "public_suffix",
         "domain_pattern",
@@ -359,10 +366,10 @@ def test_bad_calls_are_errors_that_name_the_parameter(lyra: LyraDatabase, transp
         assert len(several["problems"]) == 3
         with pytest.raises(MCPError, match="there is no tool 'edge_delete'"):
             await client.call_tool("edge_delete", {})
+        assert lyra.dump() == before
         await ask(client, "review_queue")  # and the server goes on
 
     talk(transport, lyra.path, say)
-    assert lyra.dump() == before
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -407,6 +414,34 @@ def test_calls_at_once_are_all_recorded(lyra: LyraDatabase) -> None:
     assert fetch(lyra.path, "SELECT count(*), count(DISTINCT edge_id) FROM nli_reviews") == [
         (20, 20)
     ]
+
+
+def test_two_assistants_never_get_the_same_edge_and_the_server_knows_how_it_was_drawn(
+    lyra: LyraDatabase,
+) -> None:
+    for i in range(8):
+        lyra.add_edge(f"n{i}", "supports", 0.5)
+    said: list[str] = []
+
+    async def say(client: Client) -> None:
+        answers = [
+            await ask(client, "review_queue", order=order, limit=4)
+            for order in ("random", "uncertain")
+        ]
+        drawn, chosen = ([item["edge_id"] for item in answer["items"]] for answer in answers)
+        assert len({*drawn, *chosen}) == 8
+        for answer in answers:
+            item = answer["items"][0]
+            said.append(item["sampling"])
+            args = {name: item[name] for name in ("edge_id", "edge_version", "lease")}
+            await ask(client, "feedback", action="edge_correct", correct_relation="neutral", **args)
+
+    talk("http", lyra.path, say)
+    leases = "SELECT count(*) FROM nli_leases WHERE reviewer = 'ann' AND expires_at > '2'"
+    assert fetch(lyra.path, leases) == [(6,)]
+    samplings = fetch(lyra.path, "SELECT sampling FROM nli_reviews ORDER BY reviewed_at")
+    assert samplings == [(each,) for each in said]
+    assert said[0] == "random"
 
 
 def test_a_stale_verdict_is_a_conflict(lyra: LyraDatabase) -> None:
@@ -473,11 +508,14 @@ def test_a_read_only_database_is_an_error_of_the_tool(lyra: LyraDatabase) -> Non
     async def run() -> None:
         with http_server(lyra.path, read_only=True) as url:
             async with Client(url) as client:
-                assert (await ask(client, "review_queue"))["items"]
+                await ask(client, "calibration_metrics", action="get_stats")
                 args = {"edge_id": "e4", "correct_relation": "neutral"}
-                facts = await fail(client, "feedback", action="edge_correct", **args)
-                assert facts["code"] == "storage_error"
-                assert "can be written" in facts["hint"]
+                for refused in (
+                    await fail(client, "feedback", action="edge_correct", **args),
+                    await fail(client, "review_queue"),
+                ):
+                    assert refused["code"] == "storage_error"
+                    assert "can be written" in refused["hint"]
 
     anyio.run(run)
 

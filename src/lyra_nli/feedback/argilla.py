@@ -61,11 +61,11 @@ def from_record(record: object) -> Iterator[dict[str, Any]]:
     names = ("premise", "hypothesis", "nli_hypothesis")
     pair = {name: fields[name] for name in names if name in fields}
     pair |= {name: metadata[name] for name in _OF_THE_PAIR if name in metadata}
-    pair |= _suggestion(record)
     ours = _user_id(metadata.get("reviewer", ""))
     for user, answers in _answers(record).items():
         if "label" not in answers:
             continue
+        pair |= _suggestion(record)  # a record that waits for its answers may have none
         row = {**pair, "correct_label": answers["label"], "reason": answers.get("reason")}
         if user == ours and "review_id" in metadata:
             row |= {name: metadata.get(name) for name in ("reviewer", "reviewed_at")}

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from secrets import token_hex
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, text
@@ -25,6 +24,12 @@ Order = Literal["uncertain", "disagree", "suspect", "random", "recent"]
 DRAWN_AT_ONCE: Final = 64
 ROUNDS: Final = 30
 """Rowids tried, 64 at a time, before the edges that are left are listed instead."""
+
+SEEN_AT_ONCE: Final = 1_000
+"""Reviews that a draw for a second look goes through at most, twice when it wraps around."""
+
+END: Final = "nlr_g"
+"""After every id that we make: those end in hexadecimal digits."""
 
 BLANK: Final = " \t\n\r\f\v\u00a0\u3000"
 
@@ -151,6 +156,12 @@ WHERE {self._open}"""  # noqa: S608
 SELECT edges.id FROM edges {_WITH_TEXTS}
 WHERE md5(edges.id) >= :point AND {self._open} ORDER BY md5(edges.id) LIMIT :limit"""  # noqa: S608
 
+    def window(self) -> str:
+        """Say which review is the first that a draw from a point does not see."""
+        return f"""
+SELECT id FROM nli_reviews WHERE id >= :point AND id < '{END}'
+ORDER BY id LIMIT 1 OFFSET {SEEN_AT_ONCE}"""  # noqa: S608
+
     def second(self) -> str:
         """Say how a review for a second look is found: the ledger's ids are random.
 
@@ -160,7 +171,7 @@ WHERE md5(edges.id) >= :point AND {self._open} ORDER BY md5(edges.id) LIMIT :lim
         return f"""
 SELECT edges.id, first.id AS review_id
 FROM nli_reviews AS first LEFT JOIN edges ON edges.id = first.edge_id {_WITH_TEXTS}
-WHERE first.id >= :point AND first.id < 'nlr_g' AND first.undone_at IS NULL
+WHERE first.id >= :point AND first.id < :end AND first.undone_at IS NULL
 AND first.reviewer <> '' AND first.reviewer <> :reviewer
 AND coalesce(edges.edge_human_corrected, 0) = 1
 AND NOT EXISTS (SELECT 1 FROM nli_second_reviews WHERE review_id = first.id)
@@ -171,13 +182,21 @@ AND NOT EXISTS (
 AND {_READABLE} AND {_FREE} ORDER BY first.id LIMIT 1"""  # noqa: S608
 
     def second_look(self, reviewer: str) -> Drawn | None:
-        """Draw another person's review for a second look, at random."""
+        """Draw another person's review for a second look, at random.
+
+        It looks at a stretch of the ledger, and at its beginning when that reaches the end:
+        None when there is nothing in those, however much there may be elsewhere.
+        """
         if not reviewer:
             return None
-        for point in (f"nlr_{token_hex(8)}", "nlr_"):
-            row = self._ask(self.second(), point=point, reviewer=reviewer).first()
+        for point in (f"nlr_{self._rng.getrandbits(64):016x}", "nlr_"):
+            end = self._ask(self.window(), point=point).scalar()
+            values = {"point": point, "end": end or END, "reviewer": reviewer}
+            row = self._ask(self.second(), **values).first()
             if row:
                 return Drawn(row.id, review_id=row.review_id)
+            if end:
+                break
         return None
 
     def _by_rowid(self) -> Drawn | None:

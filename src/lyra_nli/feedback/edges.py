@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, cast, get_args
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 
@@ -21,16 +21,24 @@ from lyra_nli.feedback.ledger import (
     edge_version as edge_version,
 )
 from lyra_nli.feedback.parameters import REASON, Parameter, check
+from lyra_nli.feedback.scores import take_scores
 from lyra_nli.labels import LABELS, Label, parse_label
 from lyra_nli.records import Sampling
 from lyra_nli.storage.engine import new_id, now, write
 from lyra_nli.storage.generation import Generation, inspect_database
-from lyra_nli.storage.tables import nli_leases, nli_queue_scores, nli_reviews
+from lyra_nli.storage.tables import nli_leases, nli_reviews
 from lyra_nli.storage.verdicts import Verdicts
 
 EDGE_ID = Parameter("edge_id", "the edge: one judgement of a fragment and a claim", required=True)
 REVIEWER = Parameter("reviewer", "the person whose verdict it is")
-LEASE = Parameter("lease", "the token that came with the edge from the review queue")
+LEASE = Parameter(
+    "lease", "the token that came with the edge from the review queue; it knows how it was drawn"
+)
+SAMPLING = Parameter(
+    "sampling",
+    "why this edge was reviewed, without a lease; that it was drawn at random says only a lease",
+    choices=("queue", "unknown"),
+)
 PARAMETERS = (
     EDGE_ID,
     Parameter(
@@ -42,15 +50,13 @@ PARAMETERS = (
     ),
     REASON,
     REVIEWER,
-    Parameter(
-        "sampling",
-        "why this edge was reviewed; only random ones are a sample of the traffic",
-        choices=("random", "queue", "unknown"),
-    ),
+    SAMPLING,
     Parameter("predicted_by", "the model version whose judgement the reviewer saw"),
     Parameter("edge_version", "the state of the edge that the reviewer saw, as the queue gave it"),
     LEASE,
 )
+_ANY_SAMPLING = replace(SAMPLING, choices=get_args(Sampling))
+_OF_A_PROGRAM = tuple(_ANY_SAMPLING if each is SAMPLING else each for each in PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class EdgeReview:
     """What a human says about one edge.
 
     Attributes:
+        sampling: ``random`` only from a program that drew the edge itself; whoever acts by
+            `actions.perform` needs a lease for it.
         predicted_by: the model version whose judgement the human saw, where known.
         edge_version: the state of the edge that the human saw; a verdict on another is refused.
         lease: the queue's token for this edge. It knows the sampling better than the caller.
@@ -137,7 +145,7 @@ def correct_edge(
         ConflictError: when the edge is not in the state that the human saw.
     """
     generation.require_upgraded()
-    check(PARAMETERS, asdict(review))
+    check(_OF_A_PROGRAM, asdict(review))
     label = parse_label(review.correct_relation)
     tables = Verdicts(generation)
     edge = find_edge(connection, tables, review.edge_id)
@@ -164,11 +172,10 @@ def correct_edge(
             reason=review.reason,
             sampling=sampling,
             reviewed_at=at,
-            before_json=edge_before(edge),
+            before_json=edge_before(edge, take_scores(connection, review.edge_id)),
         )
     )
     _update_edge(connection, tables, review, at, changed=changed)
-    _leave_queue(connection, review.edge_id)
     return EdgeCorrection(
         ok=True,
         action="edge_correct",
@@ -230,16 +237,6 @@ def _update_edge(
         values["relation"] = values["nli_label"] = review.correct_relation
         values[generation.edge_confidence] = 1.0
     connection.execute(update(edge).where(edge.c.id == review.edge_id).values(values))
-
-
-def _leave_queue(connection: Connection, edge_id: str) -> None:
-    """Drop what made the edge worth a look: it has been looked at."""
-    scores = nli_queue_scores.c
-    connection.execute(
-        delete(nli_queue_scores).where(
-            scores.kind.in_(("disagree", "suspect")), scores.edge_id == edge_id
-        )
-    )
 
 
 def _message(edge: Row[Any], previous: Label, label: Label) -> str:

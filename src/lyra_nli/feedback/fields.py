@@ -44,7 +44,7 @@ EXPORTED = (
 
 MAX_NOTE_CHARS: Mapping[str, int] = {
     "id": 64,
-    "edge_id": 200,
+    "edge_id": 64,
     "predicted_by": 500,
     "group": 500,
     "reviewer": 200,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,8 +134,8 @@ def review_row(edge: Row[Any], prediction: Prediction) -> dict[str, object]:
     }
 
 
-def edge_before(edge: Row[Any]) -> str:
-    """Keep an edge's state as JSON, for `undo`."""
+def edge_before(edge: Row[Any], scores: Sequence[Mapping[str, Any]]) -> str:
+    """Keep an edge's state and its scores in the queue as JSON, for `undo`."""
     return json.dumps(
         {
             "relation": edge.relation,
@@ -143,6 +144,7 @@ def edge_before(edge: Row[Any]) -> str:
             "edge_human_corrected": int(edge.edge_human_corrected or 0),
             "reason": edge.edge_correction_reason,
             "corrected_at": _text(edge.edge_corrected_at),
+            "scores": scores,
         }
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _EXPECTED = "example.com or *.example.com"
 _MAX_CHARS = 253
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 
 
 def normalise_pattern(pattern: str) -> str:
@@ -44,8 +46,9 @@ def host_of(url: str) -> str:
     Raises:
         FeedbackError: when there is none.
     """
+    url = url.strip()
     try:
-        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+        host = urlsplit(url if _SCHEME.match(url) else f"//{url}").hostname or ""
     except ValueError:
         host = ""
     if not host:

@@ -99,7 +99,7 @@ def today(connection: Connection, reviewer: str | None, day_start_utc: str) -> d
         func.count(case((and_(since, corrected), 1))),
         func.count(case((table.c.undone_at >= start, 1))),
     ).where(
-        table.c.edge_id.is_not(None),
+        table.c.before_json.is_not(None),  # which an import has not, also of an edge's review
         or_(table.c.reviewed_at >= start, table.c.undone_at >= start),
     )
     if reviewer is not None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select, update
 from lyra_nli.errors import ConflictError, FeedbackError
 from lyra_nli.feedback.idempotency import once
 from lyra_nli.feedback.parameters import REASON, WHO, Parameter, check
+from lyra_nli.feedback.scores import restore_scores
 from lyra_nli.labels import LABELS
 from lyra_nli.storage.engine import now, write
 from lyra_nli.storage.generation import Generation, inspect_database
@@ -30,7 +31,8 @@ def undo_review(
     """Take a review back, and put its edge into the state before it, in one transaction.
 
     The review stays, marked as undone, and counts and teaches nothing any more; nor does the
-    row of ``nli_corrections`` that it wrote. An imported review has no edge to restore.
+    row of ``nli_corrections`` that it wrote. An imported review never changed an edge, so there
+    is none to restore.
 
     Returns:
         ``ok``, ``action``, ``review_id``, ``edge_id``, ``restored_relation``, ``message``.
@@ -105,7 +107,7 @@ def _find(connection: Connection, review_id: str) -> Row[Any]:
 
 
 def _restore_edge(connection: Connection, generation: Generation, review: Row[Any]) -> str | None:
-    """Put the edge back; None when there is none (an import), or none any more."""
+    """Put the edge back; None when the review changed none (an import), or it is gone."""
     if review.edge_id is None:
         return None
     tables = Verdicts(generation)
@@ -117,6 +119,8 @@ def _restore_edge(connection: Connection, generation: Generation, review: Row[An
     if edge is None:
         return None
     if review.before_json is None:
+        if review.correction_id is None and str(edge.edge_corrected_at) != review.reviewed_at:
+            return None
         raise _too_late(review.id, "it is older than undo, and nobody noted the edge before it")
     before = json.loads(review.before_json)
     _require_newest(connection, review)
@@ -135,6 +139,7 @@ def _restore_edge(connection: Connection, generation: Generation, review: Row[An
             }
         )
     )
+    restore_scores(connection, review.edge_id, before.get("scores", []))
     return str(before["relation"])
 
 

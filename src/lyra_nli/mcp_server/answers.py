@@ -129,6 +129,7 @@ _ITEM = record(
         "reason_for": choice(*ORDERS),
         "sampling": choice("random", "queue"),
         "edge_version": text("for edge_correct"),
+        "lease": text("for edge_correct: keeps others from this edge, and knows the sampling"),
         "source_url": text(),
         "page_title": text(),
         "task_id": text(null=True),

@@ -190,10 +190,15 @@ _QUEUE = (
 
 def _queue(desk: Desk, arguments: Arguments) -> Answer:
     given = _given(_QUEUE, arguments)
-    share = desk.settings.review.random_share
+    review = desk.settings.review
     # Second looks are blind, which an assistant that has read the database can't be.
     items = next_items(
-        desk.engine, **given, lease=False, random_share=share, second_share=0.0, reviewer=desk.who
+        desk.engine,
+        **given,
+        reviewer=desk.who,
+        random_share=review.random_share,
+        second_share=0.0,
+        lease_seconds=review.lease_seconds,
     )
     return {
         "ok": True,
@@ -209,11 +214,11 @@ REVIEW_QUEUE = _tool(
     "The edges most worth a human's look. Show the user the premise, the "
     "hypothesis and the source, ask whether the one supports, refutes or is neutral towards "
     "the other, and record the answer by `feedback` with action edge_correct, passing on "
-    "`edge_id`, `edge_version` and `sampling`. A share is drawn at random whatever the "
-    "order; those tell how often the model errs, so leave none of them out.",
+    "`edge_id`, `edge_version` and `lease`. A share is drawn at random whatever the "
+    "order; those tell how often the model errs, so leave none of them out. Nobody else gets "
+    "these edges for a while, and the next call gives others: take as many as you will ask.",
     input_schema(_QUEUE),
     answers.REVIEW_QUEUE,
-    reads_only=True,
 )
 
 # --- review_undo --------------------------------------------------------------------------

@@ -38,17 +38,20 @@ class Lessons:
         """Tokens of each row."""
         return [len(row) for row in self.encoded]
 
-    def with_teacher(self, log_probabilities: torch.Tensor) -> Lessons:
-        """Pull towards the base's answers on the rows whose label it gave.
+    @property
+    def uncorrected(self) -> list[int]:
+        """Rows on which the base may be a teacher: no human found it wrong there."""
+        return [i for i, example in enumerate(self.examples) if example.source != "correction"]
 
-        Corrected rows are none of them, whatever the base says now: a human found it wrong.
+    def with_teacher(self, rows: list[int], log_probabilities: torch.Tensor) -> Lessons:
+        """Pull towards the base's answers on those of the rows whose label it gave.
 
         Args:
-            log_probabilities: the base's, float32 [n, classes].
+            log_probabilities: the base's on these rows, float32 [rows, classes].
         """
-        corrected = torch.tensor([example.source == "correction" for example in self.examples])
-        wrong = log_probabilities.argmax(dim=1) != self.labels
-        teacher = log_probabilities.masked_fill((corrected | wrong)[:, None], float("nan"))
+        wrong = log_probabilities.argmax(dim=1) != self.labels[rows]
+        teacher = self.teacher.clone()
+        teacher[rows] = log_probabilities.masked_fill(wrong[:, None], float("nan"))
         return Lessons(self.examples, self.encoded, self.labels, self.weights, teacher)
 
 

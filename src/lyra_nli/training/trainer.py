@@ -153,11 +153,12 @@ class Trainer:
         with deterministic(self.recipe.seed, self.recipe.threads):
             self.log.begin("frozen layers", len(set(lessons.encoded)))
             self.student.read.fill(lessons.encoded, self.log.advance)
-            if not self.recipe.kl_weight or not examples:
+            asked = lessons.uncorrected if self.recipe.kl_weight else []
+            if not asked:
                 return lessons
             self.student.take(self.student.start)  # fresh adapters answer as the base does
-            logits = self.student.logits(lessons, range(len(lessons)))
-        return lessons.with_teacher(functional.log_softmax(logits, dim=-1))
+            logits = self.student.logits(lessons, asked)
+        return lessons.with_teacher(asked, functional.log_softmax(logits, dim=-1))
 
     def fit(
         self,

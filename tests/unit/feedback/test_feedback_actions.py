@@ -164,7 +164,7 @@ def test_the_lease_knows_how_the_edge_was_drawn(newer: World) -> None:
 
 def test_a_lease_that_was_lost_does_not_lose_the_work(newer: World) -> None:
     newer.lease("e1", "another-one")
-    newer.do("edge_correct", lease="gone", sampling="random")
+    newer.do("edge_correct", lease="gone", sampling="queue")
     assert newer.fetch("SELECT sampling FROM nli_reviews") == [("unknown",)]
     assert newer.fetch("SELECT token FROM nli_leases") == [("another-one",)]
 
@@ -233,6 +233,8 @@ def test_a_claim_is_rejected_and_restored(world: World) -> None:
         ("edge_correct", {"reason": "a\x00b"}, "wrong_value", "reason"),
         ("edge_correct", {"reason": "\ud800"}, "wrong_value", "reason"),
         ("edge_correct", {"sampling": "guess"}, "wrong_value", "sampling"),
+        ("edge_correct", {"sampling": "random"}, "wrong_value", "sampling"),
+        ("edge_correct", {"sampling": "random", "lease": "made up"}, "wrong_value", "sampling"),
         ("edge_correct", {"relation": "refutes"}, "unknown_parameter", "relation"),
         ("claim_reject", {"claim_id": "nowhere"}, "unknown_claim", "claim_id"),
         ("claim_reject", {"reason": None}, "missing", "reason"),

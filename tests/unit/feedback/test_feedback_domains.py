@@ -225,6 +225,23 @@ def test_names_in_other_scripts_are_one_name(world: World) -> None:
     assert world.explain("https://www.xn--bcher-kva.example/").decision == "block"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "example.com/?u=http://x.org",
+        "example.com//x.org",
+        "https://example.com/?u=http://x.org",
+        " //example.com/a",
+        "HTTP://EXAMPLE.com",
+        "example.com:8080/https://x.org/",
+    ],
+)
+def test_only_a_scheme_at_the_start_is_one(world: World, url: str) -> None:
+    world.do("block", "example.com")
+    found = world.explain(url)
+    assert (found.host, found.decision) == ("example.com", "block")
+
+
 @pytest.mark.parametrize("url", ["", "https://", "http://[::1", "/path", "https://:80/"])
 def test_without_a_host_there_is_no_answer(world: World, url: str) -> None:
     with pytest.raises(FeedbackError, match="no host") as caught:

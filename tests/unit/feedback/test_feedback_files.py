@@ -117,7 +117,7 @@ def test_all_faults_of_all_rows_are_reported_at_once(tmp_path: Path) -> None:
         ({"reason": "x" * 10_001}, "reason: has 10,001 characters"),
         ({"group": 5}, "group: expected text, found int"),
         ({"id": "x" * 65}, "id: has 65 characters"),
-        ({"edge_id": "x" * 201}, "edge_id: has 201 characters"),
+        ({"edge_id": "x" * 65}, "edge_id: has 65 characters"),
         ({"predicted_by": 3}, "predicted_by: expected text, found int"),
         ({"anchors": "page:7"}, "anchors: expected a list of texts, such as"),
         ({"anchors": ["page:7", 7]}, "anchors: expected a list of texts"),

@@ -16,12 +16,13 @@ from sqlalchemy import Engine, insert, update
 from lyra_nli.errors import FeedbackError, StorageError
 from lyra_nli.feedback.actions import perform
 from lyra_nli.feedback.draws import Draws, statement
+from lyra_nli.feedback.edges import edge_correct
 from lyra_nli.feedback.queue import ORDERS, QueueItem, next_items, release, show_again
 from lyra_nli.feedback.sampling import count_sampling
 from lyra_nli.feedback.undo import undo_review
 from lyra_nli.storage.engine import now, open_database, read, write
 from lyra_nli.storage.generation import inspect_database
-from lyra_nli.storage.tables import nli_leases, nli_queue_scores
+from lyra_nli.storage.tables import nli_leases, nli_queue_scores, nli_reviews
 from lyra_nli.storage.upgrade import upgrade
 
 PLAIN: dict[str, Any] = {"random_share": 0.0, "second_share": 0.0}
@@ -178,6 +179,29 @@ def test_a_share_is_drawn_at_random_and_marked_so(newer: World) -> None:
     assert (counts.random, counts.queue, counts.correction_rate) == (1, 0, 1.0)
 
 
+def test_a_judgement_counts_once_by_its_first_random_verdict(world: World) -> None:
+    def counts() -> tuple[int, int, int, int]:
+        with read(world.engine) as connection:
+            found = count_sampling(connection, inspect_database(world.engine))
+        return found.random, found.random_corrected, found.queue, found.unknown
+
+    assert counts() == (0, 0, 0, 0)
+    first = edge_correct(world.engine, "e0", "refutes", sampling="random").review_id
+    edge_correct(world.engine, "e0", "supports", sampling="queue")
+    again = edge_correct(world.engine, "e0", "supports", sampling="random").review_id
+    assert counts() == (1, 1, 1, 0)
+    edge_correct(world.engine, "e1", "supports", sampling="random")
+    edge_correct(world.engine, "e2", "refutes")
+    assert counts() == (2, 1, 1, 1)
+    with write(world.engine) as connection:
+        connection.execute(
+            update(nli_reviews).where(nli_reviews.c.id == first).values(undone_at=now())
+        )
+    assert counts() == (2, 0, 1, 1)  # the next one is the first that stands
+    undo_review(world.engine, again, who="ada")
+    assert counts() == (1, 0, 1, 1)
+
+
 def test_a_leased_edge_is_handed_to_nobody_else(world: World) -> None:
     first, second = world.next(reviewer="ada"), world.next(reviewer="bob")
     assert (first[0].edge_id, second[0].edge_id) == ("e0", "e1")
@@ -242,6 +266,31 @@ def test_a_second_look_is_blind_and_another_persons(world: World) -> None:
     assert other.purpose == "first"  # bob has it on the screen
 
 
+def test_a_second_look_goes_through_a_stretch_of_the_ledger_only(newer: World) -> None:
+    review = newer.review("e1", "refutes", "ada")
+    with newer.database.connect() as connection:
+        connection.execute("UPDATE nli_reviews SET id = 'nlr_8' WHERE id = ?", (review,))
+        connection.executemany(
+            "INSERT INTO nli_reviews (id, pair_key, premise, hypothesis, predicted_label,"
+            " correct_label, reviewer, reviewed_at)"
+            " VALUES (?, 'k', 'P', 'H', 'neutral', 'neutral', 'cleo', '2026-01-01')",
+            ((f"nlr_{number * 16**12:016x}",) for number in range(1, 16**4, 16)),  # without an edge
+        )
+
+    def looks() -> Counter[str]:
+        draws = (
+            newer.next(reviewer="bob", second_share=1.0, lease=False, rng=Random(seed))
+            for seed in range(40)
+        )
+        return Counter(item.purpose for [item] in draws)
+
+    found = looks()["second"]
+    assert 0 < found < 30  # from a quarter of the ledger it is within reach
+    with newer.database.connect() as connection:
+        connection.execute("DELETE FROM nli_reviews WHERE id > 'nlr_2' AND edge_id IS NULL")
+    assert looks()["second"] == 40  # from everywhere, around the circle, when so few are there
+
+
 def test_an_undone_review_gets_no_second_look(world: World) -> None:
     review = world.review("e1", "refutes", "ada")
     undo_review(world.engine, review, who="ada")
@@ -288,7 +337,13 @@ def test_a_database_without_our_tables_says_what_to_do(tmp_path: Path) -> None:
 def test_no_order_reads_a_table_whole_or_sorts(world: World) -> None:
     with read(world.engine) as connection:
         draws = Draws(connection, inspect_database(world.engine), moment=now())
-        values = {"kind": "suspect", "rowids": [1, 2], "point": "nlr_", "reviewer": "bob"}
+        values: dict[str, Any] = {
+            "kind": "suspect",
+            "rowids": [1, 2],
+            "point": "nlr_",
+            "reviewer": "bob",
+        }
+        values["end"] = "nlr_8"
         for name, sql in {
             "uncertain": draws.ordered("uncertain"),
             "recent": draws.ordered("recent"),
@@ -296,6 +351,7 @@ def test_no_order_reads_a_table_whole_or_sorts(world: World) -> None:
             "suspect": draws.scored("suspect"),
             "random": draws.rows(),
             "few left": draws.listing(),
+            "window": draws.window(),
             "second": draws.second(),
         }.items():
             plan = [

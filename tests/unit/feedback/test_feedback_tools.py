@@ -101,6 +101,8 @@ def test_records_that_nobody_answered_are_no_reviews(tmp_path: Path) -> None:
     reason_only = {"reason": [{"value": "hm", "user_id": ANN}]}
     draft = {"label": [{"value": "supports", "user_id": ANN, "status": "draft"}]}
     records = [record(responses={}), record(responses=reason_only), record(responses=draft)]
+    records += [record(responses={}, suggestions={}, status="pending")]
+    records += [record(responses=draft, suggestions=[])]
     assert rows_of(tmp_path, *records) == ([], [])
 
 

@@ -238,6 +238,56 @@ def test_an_imported_review_is_undone_without_an_edge(newer: World, tmp_path: Pa
     assert newer.counts().reviewed == 0
 
 
+@pytest.mark.parametrize("reviewed", [False, True])
+def test_an_imported_review_of_an_edge_is_only_marked(
+    world: World, tmp_path: Path, reviewed: bool
+) -> None:
+    if reviewed:
+        world.correct("e1", "neutral", reviewer="bob")
+    before, counts = world.edge("e1"), world.today(None, "2026-01-01")
+    file = tmp_path / "in.jsonl"
+    file.write_text(
+        '{"premise": "Premise of e1.", "hypothesis": "Claim c-e1.", "edge_id": "e1",'
+        ' "predicted_label": "supports", "predicted_confidence": 0.9,'
+        ' "correct_label": "refutes", "reviewer": "cleo"}\n'
+    )
+    assert import_file(world.engine, file).imported == 1
+    assert world.today(None, "2026-01-01") == counts
+    review = world.list(reviewer="cleo")[0]["id"]
+    answer = world.undo(review)
+    assert (answer["edge_id"], answer["restored_relation"]) == ("e1", None)
+    assert world.edge("e1") == before
+    assert [row["undone_at"] is None for row in world.list(reviewer="cleo")] == [False]
+    assert world.today(None, "2026-01-01") == counts
+
+
+SCORES = "SELECT * FROM nli_queue_scores ORDER BY kind"
+
+
+def score(world: World, kind: str, number: float) -> None:
+    with world.database.connect() as connection:
+        connection.execute(
+            "INSERT INTO nli_queue_scores (kind, edge_id, score, detail_json, source, at)"
+            """ VALUES (?, 'e1', ?, '{"why": 1}', 'training', '2026-01-01')""",
+            (kind, number),
+        )
+
+
+def test_undo_brings_the_edge_back_into_the_queue(world: World) -> None:
+    score(world, "disagree", 0.7)
+    score(world, "suspect", 0.3)
+    scores = world.fetch(SCORES)
+    review = world.correct("e1", "refutes")
+    assert world.fetch(SCORES) == []
+    world.undo(review)
+    assert world.fetch(SCORES) == scores
+    review = world.correct("e1", "refutes")
+    score(world, "suspect", 0.9)  # by a training since
+    newest = world.fetch(SCORES)
+    world.undo(review)
+    assert world.fetch(SCORES) == [scores[0], *newest]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "parameter"),
     [

@@ -22,12 +22,15 @@ const state = {
 
 // --- the pair -------------------------------------------------------------------------------
 
-async function showNext() {
+const LOST = "The next pair could not be fetched";
+
+/** Fetch a pair; `lost` is what to say when that fails. */
+async function showNext(lost = LOST) {
   await busily(async () => {
     const item = await api.next(state.order, state.reviewer, state.skipped);
     if (item) open(item);
     else nothingLeft();
-  }, showNext);
+  }, () => showNext(lost), { lost });
   refresh();
 }
 
@@ -86,8 +89,8 @@ function decide(label) {
   return busily(async () => {
     if (item.purpose === "second") await giveSecond(item, label);
     else await giveFirst(item, label);
-    item.lease = null; // used up
-  }, showNext).then((done) => done && showNext());
+    state.item = null; // judged, and its lease used up, even when no next pair comes
+  }, showNext).then((done) => done && showNext("Saved, but the next pair could not be fetched"));
 }
 
 async function giveFirst(item, label) {
@@ -113,6 +116,11 @@ async function giveSecond(item, label) {
   view.say(answer.message);
 }
 
+/** Do what the message on the screen offers. */
+function goOn() {
+  if (!state.busy) state.go?.();
+}
+
 function skip() {
   const { item } = state;
   if (!item || state.busy) return;
@@ -134,13 +142,13 @@ async function undo() {
     view.say(answer.message);
     if (answer.item) open(answer.item);
     else close({ title: "Undone", text: answer.message, go: "Next pair" }, showNext);
-  }, showNext, () => state.done.pop());
+  }, showNext, { onConflict: () => state.done.pop() });
   $("undo").disabled = !state.done.length;
   refresh();
 }
 
 /** Do one thing at a time. A conflict is explained; any other refusal can be tried again. */
-async function busily(work, then, onConflict) {
+async function busily(work, then, more) {
   state.busy = true;
   $("work").setAttribute("aria-busy", "true");
   try {
@@ -149,7 +157,7 @@ async function busily(work, then, onConflict) {
   } catch (error) {
     if (!(error instanceof api.Refusal)) throw error;
     view.showChosen(null);
-    explain(error, then, onConflict);
+    explain(error, then, more);
     return false;
   } finally {
     state.busy = false;
@@ -157,7 +165,7 @@ async function busily(work, then, onConflict) {
   }
 }
 
-function explain(error, then, onConflict) {
+function explain(error, then, { onConflict, lost = "That did not work" } = {}) {
   if (error.status === 409) {
     onConflict?.();
     close({ title: "Somebody was faster", text: `${sentence(error.message)} Nothing was overwritten.`, go: "Next pair", tone: "warn" }, then);
@@ -165,7 +173,7 @@ function explain(error, then, onConflict) {
     view.say(`Not saved: ${error.message} Press the key again.`);
   } else {
     const list = error.problems;
-    close({ title: "That did not work", text: `${sentence(error.message)} ${error.hint}`, list, go: "Try again", tone: "warn" }, then);
+    close({ title: lost, text: `${sentence(error.message)} ${error.hint}`, list, go: "Try again", tone: "warn" }, then);
   }
 }
 
@@ -185,8 +193,8 @@ const KEYS = {
   1: () => decide("supports"),
   2: () => decide("refutes"),
   3: () => decide("neutral"),
-  Enter: () => (state.item ? decide(state.item.relation) : state.go?.()),
-  s: skip,
+  Enter: () => (state.item ? decide(state.item.relation) : goOn()),
+  s: () => (state.item ? skip() : goOn()),
   u: undo,
   r: () => state.item && $("reason").focus(),
   o: () => !$("source").hidden && $("source").click(),
@@ -220,7 +228,7 @@ $("skip").addEventListener("click", skip);
 $("undo").addEventListener("click", undo);
 $("claim-button").addEventListener("click", KEYS.c);
 $("domain-button").addEventListener("click", KEYS.d);
-$("notice-go").addEventListener("click", () => state.go?.());
+$("notice-go").addEventListener("click", goOn);
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("who").addEventListener("click", askName);
 $("order").addEventListener("change", () => {
