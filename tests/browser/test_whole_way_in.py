@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,9 @@ def browser() -> Iterator[Browser]:
 def test_both_review_and_training_learns_from_both(browser: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     settings = prepare(folder, "starter")
+    # No blind second look, which has no label to agree with.
+    with (folder / "config" / "settings.yaml").open("a") as file:
+        file.write("review: {second_share: 0.0}\n")
     database = Path(settings.storage.database_path)
     init_database(str(database))
     workspace = Workspace.open(settings)
@@ -59,8 +63,10 @@ def test_both_review_and_training_learns_from_both(browser: Browser, tmp_path: P
         judged = {edge.id: answer for edge, answer in zip(world.edges, answers, strict=True)}
         record_judgements(workspace.engine, judged)
         review_most(workspace, world)
-        anyio.run(assistant, database)
-        person(browser.new_page(), client.url)
+        # In a thread of its own: Playwright has a loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(anyio.run, assistant, database).result()
+        person(browser.new_page(), client.url.rstrip("/"))
     reviews = "SELECT reviewer, undone_at IS NULL, predicted_label <> correct_label"
     reviews += ", trained_version FROM nli_reviews WHERE reviewer IN ('ann', 'ada')"
     said = fetch(database, reviews)
@@ -145,11 +151,11 @@ def dialog(page: Page, key: str, reason: str = "") -> None:
 
 
 def press(page: Page, key: str) -> None:
-    before = page.inner_text("#premise")
+    """Press a key, and wait for another pair; some have the premise in common."""
+    shown = "[...document.querySelectorAll('#premise, #claim')].map(e => e.textContent).join('|')"
+    before = page.evaluate(shown)
     page.keyboard.press(key)
-    page.wait_for_function(
-        "before => document.querySelector('#premise').textContent !== before", arg=before
-    )
+    page.wait_for_function(f"before => {shown} !== before", arg=before)
     judged(page)
 
 
