@@ -6,20 +6,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 
 from lyra_nli import provenance
-from lyra_nli.dataset.build import Dataset, rebuild
-from lyra_nli.errors import AdapterError, DatasetError, LyraNliError, TrainingError
+from lyra_nli.clock import Clock
+from lyra_nli.dataset.build import Dataset
+from lyra_nli.errors import LyraNliError, TrainingError
 from lyra_nli.evaluation.gate import Answers, Verdict, judge_candidate
 from lyra_nli.evaluation.report import markdown
 from lyra_nli.models.adapter import adapted_model, save_adapter
@@ -29,6 +28,7 @@ from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.models.lora import attach
 from lyra_nli.models.starter import cache_folder
 from lyra_nli.registry.artifact import staged
+from lyra_nli.registry.lineage import lineage
 from lyra_nli.registry.manifest import Manifest, check_base
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import Settings, TrainingSettings
@@ -37,6 +37,7 @@ from lyra_nli.storage.reviews import mark_trained
 from lyra_nli.storage.runs import finish_run, start_run
 from lyra_nli.storage.suspects import note_suspects
 from lyra_nli.training.checkpoint import Checkpoints
+from lyra_nli.training.folds import answer_rows, write_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.student import Student
@@ -107,10 +108,10 @@ def train(
                 trainer = trainer_of(base, recipe, log, checkpoints=checkpoints)
                 trained = trainer.train(dataset.train, dataset.dev)
                 save_adapter(base, trainer.student.model, recipe, staging)
-                if trained.out_of_fold:
-                    trained.out_of_fold.write(staging / "out_of_fold.jsonl", trained.best_epoch)
             with clock.step("gate"):
-                verdict = evaluate(workspace, base, staging, dataset)
+                verdict, answers = evaluate(workspace, base, staging, dataset)
+            unseen = answer_rows("holdout", dataset.holdout, answers.holdout)
+            write_rows(staging / "out_of_fold.jsonl", [*trained.unseen_rows(), *unseen])
             manifest = describe(workspace, base, dataset, trained, verdict)
             report = markdown(verdict, f"candidate of run {run_id}", lineage(manifest, dataset))
             (staging / "report.md").write_text(report, "utf-8")
@@ -194,8 +195,14 @@ def checkpoints_of(workspace: Workspace, base: Base, dataset: Dataset) -> Checkp
     return Checkpoints(workspace.registry.directory / "runs" / "unfinished", identity)
 
 
-def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Dataset) -> Verdict:
-    """Judge the saved candidate as it would serve: base, active and candidate, same rows."""
+def evaluate(
+    workspace: Workspace, base: Base, adapter_dir: Path, dataset: Dataset
+) -> tuple[Verdict, Answers]:
+    """Judge the saved candidate as it would serve: base, active and candidate, same rows.
+
+    Returns:
+        The verdict, and the candidate's answers that it rests on.
+    """
     size = workspace.settings.nli.batch_size
     active = workspace.registry.active(base.name)
     models = {"base": base.model, "candidate": adapted_model(base, adapter_dir)}
@@ -210,13 +217,14 @@ def evaluate(workspace: Workspace, base: Base, adapter_dir: Path, dataset: Datas
             for side in (dataset.holdout, dataset.general)
         )
         answers[name] = Answers(holdout, general)
-    return judge_candidate(
+    verdict = judge_candidate(
         dataset.holdout,
         dataset.general,
         answers,
         workspace.settings.gate,
         active.name if active else None,
     )
+    return verdict, answers["candidate"]
 
 
 def describe(
@@ -253,92 +261,6 @@ def describe(
     )
 
 
-def lineage(manifest: Manifest, dataset: Dataset) -> dict[str, object]:
-    """What a reader of the report wants to know about the candidate's origin."""
-    training = manifest.metrics["training"]
-    return {
-        "base model": f"{manifest.base_model} ({manifest.base_fingerprint[:12]})",
-        "learned from": ", ".join(
-            f"{count} {source}"
-            for source, count in sorted(dataset.count("train", "source").items())
-        ),
-        "early stopping": _stopping(training, dataset),
-        "set aside": f"{len(dataset.aside)} rows that straddle a cut group or do not fit",
-        "dataset": manifest.dataset_hash[:12],
-        "trained parameters": f"{training['trainable']:,} of {training['total']:,} "
-        f"({training['trainable'] / training['total']:.2%})",
-        "time": f"{training['seconds']:.0f} s, {training['peak_memory'] / 2**20:.0f} MB at most",
-        "git commit": manifest.git_commit or "unknown",
-    }
-
-
-def _stopping(training: Mapping[str, Any], dataset: Dataset) -> str:
-    judged = f"{training['folds']} folds" if training["folds"] else f"{len(dataset.dev)} dev rows"
-    return f"epoch {training['best_epoch']} of {training['epochs']}, chosen by {judged}"
-
-
-def reproduce(workspace: Workspace, name: str, console: Console | None = None) -> Version:
-    """Train a version again from its manifest, and compare the bytes.
-
-    Raises:
-        DatasetError: rows of that run are gone or changed.
-        AdapterError: the base has changed, or the new adapter differs.
-    """
-    version = workspace.registry.get(name)
-    manifest = workspace.registry.verify(version.name)
-    base = load_base(
-        manifest.base_model, revision=manifest.base_revision, max_length=manifest.max_length
-    )
-    if base.fingerprint != manifest.base_fingerprint:
-        raise AdapterError(f"{version.name} was trained on other weights of {base.name}")
-    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids)
-    if dataset.content_hash != manifest.dataset_hash:
-        raise DatasetError(f"the rows that {version.name} learned from have changed since")
-    recipe = recipe_of(manifest)
-    figures = manifest.metrics["training"]
-    with (
-        staged(workspace.registry.directory) as staging,
-        TrainingLog(staging / "log", console) as log,
-    ):
-        trainer = trainer_of(base, recipe, log, micro_batch=figures["micro_batch"])
-        trainer.repeat(
-            dataset.train,
-            dataset.dev,
-            figures["best_epoch"],
-            dev_learned=figures["dev_learned"],
-        )
-        save_adapter(base, trainer.student.model, recipe, staging)
-        changed = [
-            file
-            for file in ("adapter_model.safetensors", "adapter_config.json")
-            if provenance.file_digest(staging / file) != manifest.files[file]
-        ]
-    if changed:
-        raise AdapterError(
-            f"training {version.name} again gave other bytes",
-            problems=changed,
-            hint="The same machine, library versions and thread count are needed; the manifest "
-            "names them.",
-        )
-    return version
-
-
-def recipe_of(manifest: Manifest) -> TrainingSettings:
-    """The recipe that a version was trained by.
-
-    Raises:
-        AdapterError: it was trained by another release, whose recipe means nothing here.
-    """
-    try:
-        return TrainingSettings.model_validate(manifest.recipe)
-    except ValidationError as error:
-        raise AdapterError(
-            "the version was trained by another release of lyra-nli",
-            problems=[f"{item['loc'][0]}: {item['msg']}" for item in error.errors()],
-            hint="Its bytes can only be made again by that release.",
-        ) from error
-
-
 @contextmanager
 def _run(workspace: Workspace, base_name: str, forced_reason: str) -> Iterator[str]:
     """A row in the history of runs, which says how the run ended, whatever ended it."""
@@ -354,21 +276,3 @@ def _run(workspace: Workspace, base_name: str, forced_reason: str) -> Iterator[s
         if isinstance(error, (OSError, RuntimeError)):
             raise TrainingError(f"training stopped: {error}") from error
         raise
-
-
-class Clock:
-    """Seconds by step; `say` is told of every step as it begins."""
-
-    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._say = say
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time a block."""
-        self._say(name)
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.monotonic() - started

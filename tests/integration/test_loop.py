@@ -20,6 +20,7 @@ from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
 from lyra_nli import loop
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.errors import AdapterError, DatasetError
+from lyra_nli.reproduction import reproduce
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.reviews import count_reviews
 from lyra_nli.storage.tables import adapters, nli_training_runs
@@ -99,7 +100,7 @@ def test_samples_are_marked_and_the_run_is_recorded(workspace: Workspace) -> Non
 
 def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
     outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
-    assert loop.reproduce(workspace, outcome.version.name).name == outcome.version.name
+    assert reproduce(workspace, outcome.version.name).name == outcome.version.name
 
     other = Workspace.open(
         workspace.settings.model_copy(
@@ -107,7 +108,7 @@ def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
         )
     )
     # The manifest decides, not today's settings.
-    assert loop.reproduce(other, outcome.version.name).name == outcome.version.name
+    assert reproduce(other, outcome.version.name).name == outcome.version.name
 
 
 def test_a_version_from_cached_states_is_made_again_without_the_cache(
@@ -117,7 +118,7 @@ def test_a_version_from_cached_states_is_made_again_without_the_cache(
     outcome = loop.train(upper, base_name(workspace), who="t", forced_reason="r")
     assert list((tmp_path / "cache" / "hidden").glob("*/*.bin"))
     shutil.rmtree(tmp_path / "cache")
-    assert loop.reproduce(upper, outcome.version.name).name == outcome.version.name
+    assert reproduce(upper, outcome.version.name).name == outcome.version.name
 
 
 @pytest.mark.parametrize("folds", [3, 0])
@@ -128,11 +129,16 @@ def test_everyone_who_was_reviewed_is_judged_out_of_fold(workspace: Workspace, f
     report = (outcome.version.path / "report.md").read_text()
     told = workspace.registry.manifest_of(outcome.version).metrics["training"]
     assert (told["folds"], told["dev_learned"]) == (folds, folds > 0)
+    all_rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows, held = ([r for r in all_rows if r["part"] == part] for part in ("fold", "holdout"))
+    assert [row["id"] for row in held] == [e.id for e in outcome.dataset.holdout]
+    hits = [max(r["probabilities"], key=r["probabilities"].get) == r["label"] for r in held]
+    after = outcome.version.metrics["accuracy_after"]
+    assert sum(hits) / len(hits) == pytest.approx(after)
     if not folds:
-        assert not file.exists()
+        assert not rows
         assert f"chosen by {len(outcome.dataset.dev)} dev rows" in report
         return
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
     judged = [*outcome.dataset.train, *outcome.dataset.dev]
     assert [row["id"] for row in rows] == [e.id for e in judged if e.source != "replay"]
     assert f"epoch {told['best_epoch']} of 3, chosen by 3 folds" in report
@@ -167,7 +173,7 @@ def test_a_training_that_was_interrupted_goes_on_where_it_left_off(
     assert stepped == {"fold 2 of 2", "final"}
     assert not list((runs / "unfinished").iterdir())
     # From its beginning, without what the interrupted run left.
-    assert loop.reproduce(workspace, outcome.version.name).name == outcome.version.name
+    assert reproduce(workspace, outcome.version.name).name == outcome.version.name
 
 
 def test_a_candidate_that_fails_is_kept_but_never_active(

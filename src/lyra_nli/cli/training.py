@@ -52,9 +52,9 @@ def train(
         raise InputError("--force and --promote-anyway need --reason TEXT: the history keeps it")
     workspace = open_workspace(config, db, training={"layers": layers} if layers else {})
     if reproduce:
-        from lyra_nli import loop
+        from lyra_nli.reproduction import reproduce as train_again
 
-        version = loop.reproduce(workspace, reproduce)
+        version = train_again(workspace, reproduce)
         click.echo(f"{version.name}: trained again, the same bytes")
         return
     base = base or workspace.settings.nli.fast_model

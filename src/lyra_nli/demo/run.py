@@ -17,6 +17,7 @@ import yaml
 
 from lyra_nli import loop
 from lyra_nli.client import MLClient
+from lyra_nli.clock import Clock
 from lyra_nli.demo.project import Reviewer, record_judgements, write_project
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.demo.world import Edge, World
@@ -86,7 +87,7 @@ def run(
         InputError: when `folder` holds something that is not a demo.
         LyraNliError: whatever the loop itself raises.
     """
-    clock = loop.Clock(say)
+    clock = Clock(say)
     settings = prepare(folder, base)
     with clock.step(f"write a project of {len(world.edges)} pairs"):
         init_database(settings.storage.database_path)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from lyra_nli.settings import DueSettings
 from lyra_nli.storage.generation import Generation
-from lyra_nli.storage.reviews import count_reviews
+from lyra_nli.storage.reviews import ReviewCounts, count_reviews
 from lyra_nli.storage.runs import last_finished_training
 
 
@@ -47,13 +47,15 @@ def check_due(
     settings: DueSettings,
     base_model: str,
     moment: datetime | None = None,
+    counts: ReviewCounts | None = None,
 ) -> Due:
     """Hold the database's figures against the thresholds.
 
     Args:
         moment: the present; a parameter so that a schedule can be tried out.
+        counts: of the reviews, if they were counted already.
     """
-    counts = count_reviews(connection, generation)
+    counts = counts or count_reviews(connection, generation)
     last = last_finished_training(connection, base_model)
     days = _days_since(last, moment or datetime.now(UTC))
     return Due(

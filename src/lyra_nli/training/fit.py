@@ -37,6 +37,7 @@ class Fitted:
     Attributes:
         snapshots: the weights after each epoch.
         watched: logits of the watched rows after each epoch, float32 [rows, classes].
+        seconds: of all epochs, those before a restart included.
         first_step: seconds until the first optimizer step was done.
         expected_memory: what was predicted for `peak_memory` before the start.
         peak_memory: largest resident size seen, bytes.
@@ -99,21 +100,21 @@ class Fit:
         Raises:
             TrainingError: the loss is no number any more.
         """
-        started = time.monotonic()
         self.student.take(self.student.start)
         rows = len(epoch_rows(self.labels, self.recipe.sampling, random.Random(0)))
         steps = -(-rows // self.recipe.batch_size)
         self._prepare_optimizer(steps * self.recipe.epochs)
         result = Fitted(self.micro_batch, torch.get_num_threads())
         self._resume(result)
+        started = time.monotonic() - result.seconds
         result.expected_memory = result.expected_memory or self.expected_memory
         self.log.begin(self.name, steps * epochs, done=result.steps)
         self.log.plan({"rows": rows, "expected_mb": result.expected_memory / 2**20})
         for epoch in range(result.epochs + 1, epochs + 1):
             self._epoch(epoch, result, started)
+            result.seconds = time.monotonic() - started
             self._remember(result)
         self.student.model.eval()
-        result.seconds += time.monotonic() - started
         return result
 
     def _prepare_optimizer(self, steps: int) -> None:

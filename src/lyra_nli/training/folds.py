@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch.nn import functional
 
-from lyra_nli.labels import LABELS
+from lyra_nli.evaluation.metrics import Probabilities
+from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.records import Example
 from lyra_nli.training.lessons import Lessons
+
+AnswerRow: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,41 @@ class OutOfFold:
         losses = self.losses(epoch)
         return {e.id: losses[i] for i, e in enumerate(self.examples) if wrong[i]}
 
-    def write(self, file: Path, epoch: int) -> None:
-        """Write JSON lines: id, label, probabilities by label, and loss."""
-        answers = self.logits[epoch - 1].softmax(dim=-1).tolist()
-        with file.open("w", encoding="utf-8") as lines:
-            for example, answer, loss in zip(
-                self.examples, answers, self.losses(epoch), strict=True
-            ):
-                row = {
-                    "id": example.id,
-                    "label": example.label,
-                    "probabilities": dict(zip(LABELS, answer, strict=True)),
-                    "loss": loss,
-                }
-                lines.write(json.dumps(row) + "\n")
+    def rows(self, epoch: int) -> list[AnswerRow]:
+        """`answer_rows` of the answers after an epoch."""
+        probabilities = self.logits[epoch - 1].double().softmax(dim=-1).numpy()
+        return answer_rows("fold", self.examples, probabilities)
+
+
+def answer_rows(
+    part: Literal["fold", "holdout"], examples: Sequence[Example], probabilities: Probabilities
+) -> list[AnswerRow]:
+    """Say how each row was judged by a model that had not learned from it.
+
+    Args:
+        part: why it had not: another fold's student judged, or the row was held out.
+        probabilities: float [n, 3], columns in the order of ``LABELS``.
+
+    Returns:
+        A row each: id, part, label, probabilities by label, and the label's loss in nats.
+    """
+    losses = -np.log(np.maximum(probabilities, 1e-12))
+    return [
+        {
+            "id": example.id,
+            "part": part,
+            "label": example.label,
+            "probabilities": dict(zip(LABELS, answer.tolist(), strict=True)),
+            "loss": float(loss[INDEX[example.label]]),
+        }
+        for example, answer, loss in zip(examples, probabilities, losses, strict=True)
+    ]
+
+
+def write_rows(file: Path, rows: Iterable[AnswerRow]) -> None:
+    """Write JSON lines."""
+    with file.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def cut(lessons: Lessons, rows: Sequence[int], folds: int, seed: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ from lyra_nli.records import Example
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.fit import Fit, Fitted
-from lyra_nli.training.folds import OutOfFold, best_epoch, cut, epoch_figures
+from lyra_nli.training.folds import AnswerRow, OutOfFold, best_epoch, cut, epoch_figures
 from lyra_nli.training.lessons import Lessons, make_lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import deterministic
@@ -53,6 +53,10 @@ class Trained:
     def dev_learned(self) -> bool:
         """Whether the dev rows were learned from: folds leave them nothing else to do."""
         return self.out_of_fold is not None
+
+    def unseen_rows(self) -> list[AnswerRow]:
+        """What the folds' students said about the rows they did not learn from."""
+        return self.out_of_fold.rows(self.best_epoch) if self.out_of_fold else []
 
     def figures(self) -> dict[str, Any]:
         """The plain numbers, ready for JSON."""

@@ -118,6 +118,13 @@ class TestResuming:
     def test_kept_or_not_the_bytes_are_the_same(self, deberta, tmp_path, never):
         assert same(train(deberta, tmp_path, ROWS, checkpoints=at(tmp_path), **OPTIONS), never)
 
+    def test_the_time_before_the_kill_counts(self, deberta, tmp_path, killed):
+        checkpoints = killed("final", "step", 4)
+        checkpoints.save("final", {**checkpoints.load("final"), "seconds": 1000.0})
+        resumed = train(deberta, tmp_path, ROWS, checkpoints=checkpoints, **OPTIONS)
+        assert resumed.trained.fitted.seconds > 1000
+        assert resumed.trained.fitted.first_step < 1000
+
     def test_killed_again_and_again(self, deberta, tmp_path, never, killed):
         for where in (("fold 1 of 2", "step", 3), ("fold 1 of 2", "step", 5), ("final", "step", 2)):
             killed(*where)

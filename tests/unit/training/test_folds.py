@@ -17,7 +17,7 @@ from tiny_training import TURNED, examples, figures, log_rows, make_trainer, tra
 from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.models.base import load_base
 from lyra_nli.records import Example, Pair
-from lyra_nli.training.folds import OutOfFold, best_epoch, cut, epoch_figures
+from lyra_nli.training.folds import OutOfFold, best_epoch, cut, epoch_figures, write_rows
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
 
@@ -134,17 +134,19 @@ class TestOutOfFold:
 
     def test_every_row_is_a_line(self, tmp_path):
         answers = [[[0.0, 0.0, 0.0]] * 2, [[math.log(2), 0.0, 0.0], [0.0, 0.0, math.log(6)]]]
-        out_of(answers, ["supports", "refutes"]).write(tmp_path / "o.jsonl", 2)
+        write_rows(tmp_path / "o.jsonl", out_of(answers, ["supports", "refutes"]).rows(2))
         rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
         assert rows == [
             {
                 "id": "r0",
+                "part": "fold",
                 "label": "supports",
                 "probabilities": pytest.approx({"supports": 0.5, "refutes": 0.25, "neutral": 0.25}),
                 "loss": pytest.approx(math.log(2)),
             },
             {
                 "id": "r1",
+                "part": "fold",
                 "label": "refutes",
                 "probabilities": pytest.approx(
                     {"supports": 0.125, "refutes": 0.125, "neutral": 0.75}
