@@ -198,6 +198,20 @@ nli_reviews = _ours(
     CheckConstraint("sampling IN ('random', 'queue', 'unknown')", name="ck_reviews_sampling"),
     Index("ix_nli_reviews_reviewed_at", "reviewed_at"),
     _index("ix_nli_reviews_undone", "undone_at", "correction_id", where="undone_at IS NOT NULL"),
+    # Covering, for SQLite with the columns of its own condition: counts read no texts.
+    _index(
+        "ix_nli_reviews_random",
+        "reviewed_at",
+        "id",
+        "predicted_by",
+        "edge_id",
+        "pair_key",
+        "predicted_label",
+        "correct_label",
+        "sampling",
+        "undone_at",
+        where="sampling = 'random' AND undone_at IS NULL",
+    ),
 )
 
 nli_versions = _ours(
@@ -328,12 +342,16 @@ nli_calibrations = _ours(
     "nli_calibrations",
     Column("id", String(64), primary_key=True),
     Column("version", Integer, nullable=False, unique=True),
+    Column("base_model", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default="nli", doc="the version it corrects"),
     Column("method", String(32), nullable=False),
     Column("params_json", Text, nullable=False),
+    Column("metrics_json", Text, nullable=False, server_default="{}"),
     Column("samples", Integer, nullable=False),
     Column("created_at", String(40), nullable=False),
     Column("is_current", Integer, nullable=False, server_default="0"),
 )
+"""One is current at most for each base model and source."""
 
 nli_calibration_events = _ours(
     "nli_calibration_events",
@@ -341,8 +359,73 @@ nli_calibration_events = _ours(
     Column("at", String(40), nullable=False),
     Column("who", Text, nullable=False),
     Column("action", String(16), nullable=False),
+    Column("base_model", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default="nli"),
     Column("from_version", Integer),
     Column("to_version", Integer),
     Column("reason", Text, nullable=False, server_default=""),
 )
 """Calibration history: append-only; fit, rollback."""
+
+nli_predictions = _ours(
+    "nli_predictions",
+    Column("id", Integer, primary_key=True),
+    Column("at", String(40), nullable=False),
+    Column("pair_key", String(32), nullable=False, index=True),
+    Column("base_model", Text, nullable=False),
+    Column("version", String(64), nullable=False, doc="the adapter version, or `base`"),
+    Column("label", String(32), nullable=False),
+    Column("supports", Float, nullable=False),
+    Column("refutes", Float, nullable=False),
+    Column("neutral", Float, nullable=False),
+    Column("calibrated", Float, doc="the calibrated confidence, where there is a calibration"),
+    Column("calibration", Integer, doc="the nli_calibrations version that gave it"),
+    Column("premise_chars", Integer, nullable=False),
+    Column("hypothesis_chars", Integer, nullable=False),
+    Column("milliseconds", Float, nullable=False, doc="what its request waited for the model"),
+    Column("domain", Text, doc="where the premise comes from, if the request said"),
+    Column("premise", Text, doc="only if monitoring.log_texts says so"),
+    Column("hypothesis", Text),
+)
+"""What the server answered: a bounded sample, oldest rows go first."""
+
+nli_prediction_counts = _ours(
+    "nli_prediction_counts",
+    Column("day", String(10), primary_key=True, doc="UTC, YYYY-MM-DD"),
+    Column("base_model", String(200), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("bucket", String(100), primary_key=True),
+    Column("n", Integer, nullable=False),
+)
+"""How many logged answers of a day fell where: small, and stays when the answers are gone."""
+
+nli_comparisons = _ours(
+    "nli_comparisons",
+    Column("id", String(64), primary_key=True),
+    Column("at", String(40), nullable=False, index=True),
+    Column("kind", String(16), nullable=False, doc="compare or shadow"),
+    Column("base_model", Text, nullable=False),
+    Column("one", String(64), nullable=False),
+    Column("other", String(64), nullable=False),
+    Column("compared", Integer, nullable=False),
+    Column("disagreed", Integer, nullable=False),
+    Column("details_json", Text, nullable=False, server_default="{}"),
+)
+"""How far two versions agreed on the same pairs."""
+
+nli_alerts = _ours(
+    "nli_alerts",
+    Column("id", String(64), primary_key=True),
+    Column("at", String(40), nullable=False),
+    Column("rule", String(32), nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("value", Float),
+    Column("threshold", Float),
+    Column("message", Text, nullable=False),
+    Column("action", Text, nullable=False, server_default="", doc="what was done about it"),
+    Column("resolved_at", String(40)),
+    Index("ix_nli_alerts_open", "resolved_at", "rule", "version"),
+)
+"""What the watch found; an open one is not raised again."""
