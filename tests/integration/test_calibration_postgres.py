@@ -13,8 +13,20 @@ from sqlalchemy.engine import make_url
 from lyra_nli.feedback.calibration import evaluate, get_diagram_data, get_stats, rollback
 from lyra_nli.records import Pair
 from lyra_nli.storage.engine import open_database, read
-from lyra_nli.storage.tables import nli_calibrations, nli_reviews
+from lyra_nli.storage.tables import nli_calibrations, nli_reviews, nli_versions
 from lyra_nli.storage.upgrade import init_database
+
+V1 = "lora-lyra-v1"
+VERSION = {
+    "name": V1,
+    "base_model": "fast",
+    "base_fingerprint": "f",
+    "path": V1,
+    "digest": "d",
+    "status": "passed",
+    "samples_used": 1,
+    "created_at": "2026-01-01T09:00:00+00:00",
+}
 
 pytestmark = pytest.mark.integration
 
@@ -31,8 +43,11 @@ def test_evaluations_at_once_get_versions_of_their_own() -> None:
             engine = open_database(location)
             with engine.begin() as connection:
                 connection.execute(insert(nli_reviews), [_review(i) for i in range(60)])
+                connection.execute(insert(nli_versions), [VERSION])
             with ThreadPoolExecutor(4) as threads:
-                answers = list(threads.map(lambda _: evaluate(engine, who="ann"), range(8)))
+                answers = list(
+                    threads.map(lambda _: evaluate(engine, source=V1, who="ann"), range(8))
+                )
             versions = sorted(int(str(answer["calibration_version"])) for answer in answers)
             assert versions == list(range(1, 9))
             assert sum(bar["n"] for bar in get_diagram_data(engine)["bins"]) == 60
@@ -59,6 +74,8 @@ def _review(i: int) -> dict[str, object]:
         "hypothesis": pair.hypothesis,
         "predicted_label": "supports",
         "predicted_confidence": 0.92 - i % 2 * 0.02,
+        "predicted_by": V1,
+        "sampling": "random",
         "correct_label": "refutes" if i % 2 else "supports",
         "reviewed_at": "2026-01-01T10:00:00+00:00",
     }

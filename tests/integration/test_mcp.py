@@ -207,17 +207,30 @@ def test_a_calibration_is_rolled_back(lyra: LyraDatabase) -> None:
     for i in range(60):  # says 0.9, and is wrong half of the time
         edge, at = lyra.add_edge(f"m{i}", "supports", 0.9 - i % 2 / 50), f"2026-02-01T10:00:{i:02}Z"
         lyra.correct(edge, "neutral", at) if i % 2 else lyra.agree(edge, at)
+    with lyra.connect() as connection:  # the same, drawn at random and judged by the base
+        connection.execute(
+            "INSERT INTO nli_reviews (id, edge_id, pair_key, premise, hypothesis, predicted_label,"
+            " predicted_confidence, predicted_by, correct_label, sampling, reviewed_at)"
+            " SELECT 'nlr_' || id, id, id, 'About ' || id, 'Claim of ' || id, 'supports',"
+            " CASE relation WHEN 'supports' THEN 0.9 ELSE 0.88 END, 'base', relation, 'random',"
+            " '2026-02-01T10:00:00+00:00' FROM edges WHERE id LIKE 'm%'"
+        )
 
     async def say(client: Client) -> None:
-        done = await ask(client, "calibration_metrics", action="evaluate")
-        assert done["calibration_version"] == 1
+        measured = await ask(client, "calibration_metrics", action="evaluate")
+        assert (measured["source"], measured["accepted"]) == ("nli", False)
+        done = await ask(client, "calibration_metrics", action="evaluate", source="base")
+        assert (done["calibration_version"], done["accepted"]) == (1, True)
         stats = await ask(client, "calibration_metrics", action="get_stats")
         assert stats["current"]["version"] == 1
         assert stats["latest_evaluation"]["evaluation_id"] == done["evaluation_id"]
+        args = {"action": "get_diagram_data", "source": "base"}
+        diagram = await ask(client, "calibration_metrics", **args)
+        assert sum(bar["calibrated"]["n"] for bar in diagram["bins"]) == 60
         missing = await fail(client, "calibration_rollback")
         assert (missing["code"], missing["parameter"]) == ("missing", "reason")
         back = await ask(client, "calibration_rollback", reason="worse in practice")
-        assert (back["from_version"], back["to_version"]) == (1, None)
+        assert (back["source"], back["from_version"], back["to_version"]) == ("base", 1, None)
         conflict = await fail(client, "calibration_rollback", reason="again", version=0)
         assert conflict["code"] == "conflict"
 

@@ -9,30 +9,27 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from lyra_nli.evaluation.arrays import Hits, Labels, Probabilities
+from lyra_nli.evaluation.intervals import Interval, wilson
+from lyra_nli.evaluation.reliability import BINS, by_width, calibration_error
+from lyra_nli.evaluation.scoring import brier, nll
 from lyra_nli.labels import LABELS
 
-Probabilities = NDArray[np.float64]
-Labels = NDArray[np.int64]
-
-ECE_BINS = 15
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A share with its 95% interval.
-
-    Attributes:
-        n: what it was counted on; 0 means that there is no figure, whatever `value` says.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
+__all__ = [
+    "Interval",
+    "Labels",
+    "Probabilities",
+    "Scores",
+    "brier",
+    "ece",
+    "mcnemar",
+    "nll",
+    "rows_needed",
+    "score",
+    "wilson",
+]
 
 
 @dataclass(frozen=True)
@@ -81,45 +78,11 @@ def score(probabilities: Probabilities, labels: Labels) -> Scores:
     )
 
 
-def brier(probabilities: Probabilities, labels: Labels) -> float:
-    """Multi-class Brier score: mean over rows of the squared distance to the truth, in [0, 2].
-
-    Brier (1950), Verification of forecasts expressed in terms of probability, eq. 2.
-    """
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
-
-
-def nll(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean negative log-likelihood in nats; probabilities are floored at 1e-12."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
-
-
-def ece(probabilities: Probabilities, labels: Labels, bins: int = ECE_BINS) -> float:
-    """Expected calibration error of the top label, equal-width bins.
-
-    Guo et al. (2017), On calibration of modern neural networks, eq. 3 (arXiv:1706.04599).
-    """
+def ece(probabilities: Probabilities, labels: Labels, bins: int = BINS) -> float:
+    """Expected calibration error of the top label, equal-width bins: `calibration_error`."""
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    for index in np.unique(place):
-        inside = place == index
-        error += inside.mean() * abs(hits[inside].mean() - confidence[inside].mean())
-    return float(error)
-
-
-def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """A share with its Wilson score interval.
-
-    Wilson (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    if n == 0:
-        return Interval(0.0, 0.0, 1.0, 0)
-    bounds = stats.binomtest(hits, n).proportion_ci(level, method="wilson")
-    return Interval(hits / n, float(bounds.low), float(bounds.high), n)
+    return calibration_error(confidence, hits, by_width(confidence, bins)).value
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -148,5 +111,5 @@ def rows_needed(fixed: int, broken: int, n: int, alpha: float, power: float = 0.
     return math.ceil(float(root) ** 2)
 
 
-def _share(hits: NDArray[np.bool_]) -> float | None:
+def _share(hits: Hits) -> float | None:
     return float(hits.mean()) if len(hits) else None

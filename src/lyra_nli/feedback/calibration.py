@@ -1,107 +1,134 @@
 """Is the model's confidence to be believed? What the reviews say, kept in the database.
 
-A verdict with the confidence of the judgement it was about is one sample: the model said
-"0.9", and a human agreed or did not. `evaluate` measures the samples, fits a curve that
-corrects the confidence (`lyra_nli.evaluation.calibration`), and keeps the curve as a version
-when it does better on samples that it was not fitted on. One version at most is current.
+The model said "0.9", a human agreed or did not: that is one sample. `evaluate` measures the
+samples, tries what could correct the probabilities (`lyra_nli.evaluation.choosing`), and keeps
+what does best out of fold. Every adapter version, and every base, has calibrations of its own,
+one of which is current.
 
-The functions with an engine answer in plain JSON values, as the tools give them.
+A calibration is kept only if it was fitted on pairs that were drawn at random: on those that
+people looked at because they seemed wrong, every model seems worse than it is. The functions with
+an engine answer in plain JSON values, as the tools give them.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
-from lyra_nli.errors import FeedbackError
-from lyra_nli.evaluation.calibration import Measured, Platt, measure
+from lyra_nli.errors import ConflictError, FeedbackError
+from lyra_nli.feedback.calibration_answers import EVERY_MODEL, Model, find_model
+from lyra_nli.feedback.calibration_evaluation import Evaluation
 from lyra_nli.feedback.calibration_rows import (
+    Owner,
     add_version,
-    current_version,
-    evaluation_facts,
+    current_calibrator,
     exclusive,
-    read_evaluations,
+    last_changed,
+    owner_of,
+    read_events,
+    read_versions,
     roll_back,
-    version_facts,
 )
-from lyra_nli.feedback.calibration_samples import EVERY_MODEL, Samples, read_samples
-from lyra_nli.storage.engine import new_id, now, read
-from lyra_nli.storage.generation import Generation, inspect_database
+from lyra_nli.feedback.calibration_samples import ENOUGH_RANDOM, read_samples
+from lyra_nli.feedback.evaluations import evaluation_facts, read_evaluations
+from lyra_nli.storage.engine import read
+from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.tables import calibration_evaluations
+
+__all__ = [
+    "current_calibrator",
+    "evaluate",
+    "get_diagram_data",
+    "get_evaluations",
+    "get_history",
+    "get_stats",
+    "rollback",
+]
 
 Answer = dict[str, object]
 
 MIN_SAMPLES = 50
-"""With fewer, the accuracy's 95% interval is up to 0.27 wide and a curve follows the noise."""
+"""With fewer, the accuracy's 95% interval is up to 0.27 wide and a fit follows the noise."""
 
 
 def get_stats(engine: Engine) -> Answer:
-    """Tell where calibration stands: the samples, the current curve, the newest evaluation.
+    """Tell where calibration stands: samples, current calibrations, the newest evaluation.
 
-    Works on a database that was never upgraded, and on a read-only one.
+    Any database can be asked, also a read-only one.
     """
     generation = inspect_database(engine)
     with read(engine) as connection:
-        samples = read_samples(connection, generation, EVERY_MODEL)
-        current = current_version(connection, generation)
+        samples = read_samples(connection, generation, Model(EVERY_MODEL))
+        versions = read_versions(connection, generation)
         evaluations = read_evaluations(connection, generation, limit=1)
+    current = [facts for facts in versions if facts["is_current"]]
     return {
         "ok": True,
         "action": "get_stats",
-        "samples": len(samples.reviews),
+        "samples": len(samples.cases),
         "samples_wanted": MIN_SAMPLES,
         "population": samples.population,
         "random_samples": samples.random,
+        "random_samples_wanted": ENOUGH_RANDOM,
         "without_confidence": samples.without_confidence,
         "sources": samples.sources,
-        "current": version_facts(current) if current else None,
+        "current": current[0] if current else None,
+        "calibrations": current,
         "latest_evaluation": evaluation_facts(evaluations[0]._mapping) if evaluations else None,
         "message": samples.words,
     }
 
 
 def evaluate(
-    engine: Engine, *, source: str = EVERY_MODEL, min_samples: int = MIN_SAMPLES, who: str = ""
+    engine: Engine,
+    *,
+    source: str = EVERY_MODEL,
+    base_model: str = "",
+    directory: Path | None = None,
+    min_samples: int = MIN_SAMPLES,
+    who: str = "",
 ) -> Answer:
-    """Measure the confidence against the reviews; keep a curve that corrects it, if one does.
+    """Measure a model's confidence against the reviews, and keep what corrects it.
 
     Args:
         engine: a database opened for writing.
-        source: ``nli`` for all judgements, or the model version that made them.
+        source: an adapter version, or ``base``; ``nli`` (all judgements) and ``unknown`` (those
+            whose version nobody kept) are measured only.
+        base_model: which base, where the source is ``base``.
+        directory: of the adapter versions, for their out-of-fold answers.
         min_samples: refuse with fewer; at least 2.
         who: for the audit row.
 
     Raises:
         FeedbackError: `too_few_reviews`, saying how many there are and how many are wanted.
+        AdapterInvalidError: when the version's out-of-fold answers can't be read.
+        ModelError: scikit-learn is not installed.
         StorageError: when the database was not upgraded or can't be written.
     """
     generation = inspect_database(engine)
     generation.require_upgraded()
     with read(engine) as connection:
-        samples = read_samples(connection, generation, source)
-    _require(samples, source, min_samples)
-    measured = measure(samples.confidence, samples.hits, samples.groups)
+        model = find_model(connection, generation, source, base_model, directory)
+        samples = read_samples(connection, generation, model)
+    evaluation = Evaluation.of(samples, min_samples)
+    version = None
     with exclusive(engine) as connection:
-        current = current_version(connection, generation)
-        before = current.version if current else 0
-        version = None
-        if not measured.refusal:
-            version = add_version(connection, measured, source=source, before=before, who=who)
-        row = _row(measured, source, version)
+        if not evaluation.refusal:
+            version = add_version(
+                connection,
+                evaluation.choice.trial.calibrator,
+                (model.base_model, source),
+                samples=len(samples.cases),
+                metrics=evaluation.metrics,
+                who=who,
+            )
+        row = evaluation.row(version)
         connection.execute(insert(calibration_evaluations).values(row))
-    return {
-        "ok": True,
-        "action": "evaluate",
-        **evaluation_facts(row),
-        "expected_calibration_error_calibrated": measured.ece_calibrated,
-        "slope": measured.curve.slope,
-        "intercept": measured.curve.intercept,
-        "accepted": not measured.refusal,
-        "population": samples.population,
-        "message": f"{_verdict(measured, before, version)} {samples.words}",
-    }
+    facts = {**evaluation_facts(row), **evaluation.facts(version)}
+    return {"ok": True, "action": "evaluate", **facts}
 
 
 def get_evaluations(engine: Engine, *, limit: int = 20, source: str | None = None) -> Answer:
@@ -113,17 +140,22 @@ def get_evaluations(engine: Engine, *, limit: int = 20, source: str | None = Non
     return {"ok": True, "action": "get_evaluations", "evaluations": facts}
 
 
-def get_diagram_data(engine: Engine, *, evaluation_id: str | None = None) -> Answer:
-    """The bars of a reliability diagram; without an id, those of the newest evaluation.
+def get_diagram_data(
+    engine: Engine, *, evaluation_id: str | None = None, source: str | None = None
+) -> Answer:
+    """The bars of a reliability diagram; without an id, of the newest evaluation.
+
+    Each bar has, as ``calibrated``, the rows whose corrected confidence falls there.
 
     Raises:
         FeedbackError: `unknown_evaluation`.
     """
     generation = inspect_database(engine)
     with read(engine) as connection:
-        rows = read_evaluations(connection, generation, limit=1, key=evaluation_id)
+        rows = read_evaluations(connection, generation, limit=1, key=evaluation_id, source=source)
     if not rows:
-        what = f"no evaluation {evaluation_id!r}" if evaluation_id else "no evaluation yet"
+        of = f" of {source}" if source else ""
+        what = f"no evaluation {evaluation_id!r}{of}" if evaluation_id else f"no evaluation{of} yet"
         raise FeedbackError(
             f"there is {what}",
             code="unknown_evaluation",
@@ -139,14 +171,43 @@ def get_diagram_data(engine: Engine, *, evaluation_id: str | None = None) -> Ans
     }
 
 
-def rollback(engine: Engine, *, reason: str, version: int | None = None, who: str = "") -> Answer:
+def get_history(
+    engine: Engine, *, source: str | None = None, base_model: str | None = None
+) -> dict[str, Any]:
+    """List calibrations and what changed, newest first, with the bars of the last evaluation.
+
+    Args:
+        engine: any database, also a read-only one.
+        source: only of this version; None: of all, and without bars.
+        base_model: only of this base.
+    """
+    generation = inspect_database(engine)
+    with read(engine) as connection:
+        rows = read_evaluations(connection, generation, limit=1, source=source) if source else []
+        versions = read_versions(connection, generation, base_model=base_model, source=source)
+        return {
+            "calibrations": versions,
+            "events": read_events(connection, generation, source=source),
+            "evaluation": evaluation_facts(rows[0]._mapping) if rows else None,
+            "bins": json.loads(rows[0].bins_json) if rows else [],
+        }
+
+
+def rollback(
+    engine: Engine,
+    *,
+    reason: str,
+    version: int | None = None,
+    source: str | None = None,
+    who: str = "",
+) -> Answer:
     """Make another calibration current, in one transaction with its audit row.
 
     Args:
         engine: a database opened for writing.
         reason: why, for the audit row.
-        version: 0 for the confidence as the model gives it; None for what was current when
-            the present version was fitted.
+        version: 0: none; None: what was current when the present version was fitted.
+        source: whose calibration; None: the version's own, or else the one that changed last.
         who: for the audit row.
 
     Raises:
@@ -161,62 +222,29 @@ def rollback(engine: Engine, *, reason: str, version: int | None = None, who: st
     generation = inspect_database(engine)
     generation.require_upgraded()
     with exclusive(engine) as connection:
-        current = current_version(connection, generation)
-        before = current.version if current else 0
-        to = roll_back(connection, before, version, who=who, reason=reason)
+        owner = _owner(connection, version, source)
+        before, to = roll_back(connection, owner, version, who=who, reason=reason)
     words = f"calibration {to}" if to else "the confidence as the model gives it"
     return {
         "ok": True,
         "action": "rollback",
+        "base_model": owner[0],
+        "source": owner[1],
         "from_version": before or None,
         "to_version": to or None,
-        "message": f"Now current: {words}.",
+        "message": f"Now current for {owner[1]}: {words}.",
     }
 
 
-def current_curve(connection: Connection, generation: Generation) -> Platt | None:
-    """The curve to correct confidences with; None when they stand as the model gives them."""
-    row = current_version(connection, generation)
-    if row is None:
-        return None
-    parameters = json.loads(row.params_json)
-    return Platt(parameters["slope"], parameters["intercept"])
-
-
-def _require(samples: Samples, source: str, min_samples: int) -> None:
-    found, wanted = len(samples.reviews), max(min_samples, 2)
-    if found >= wanted:
-        return
-    of = "" if source == EVERY_MODEL else f" of {source}"
-    known = ", ".join(f"{name} ({count})" for name, count in samples.sources.items())
-    raise FeedbackError(
-        f"too few reviews{of} to evaluate: {found} with a known confidence so far, "
-        f"{wanted} are wanted",
-        code="too_few_reviews",
-        parameter="min_samples",
-        expected=f"{wanted} reviews with a known confidence",
-        hint=f"Review {wanted - found} more edges. There are reviews of: {known or 'none'}.",
+def _owner(connection: Connection, version: int | None, source: str | None) -> Owner:
+    owner = owner_of(connection, version) if version and source is None else None
+    owner = owner or last_changed(connection, source)
+    if owner:
+        return owner
+    if version:
+        return "", source or EVERY_MODEL  # which has none of that number
+    raise ConflictError(
+        "no calibration is in use, and none ever was",
+        parameter="version",
+        expected="a calibration, which `evaluate` makes",
     )
-
-
-def _row(measured: Measured, source: str, version: int | None) -> dict[str, object]:
-    return {
-        "id": new_id("cev"),
-        "source": source,
-        "brier_score": measured.brier,
-        "brier_score_calibrated": measured.brier_calibrated,
-        "improvement_ratio": measured.improvement,
-        "expected_calibration_error": measured.ece,
-        "samples_evaluated": measured.n,
-        "bins_json": json.dumps([asdict(bar) for bar in measured.bars]),
-        "calibration_version": None if version is None else str(version),
-        "evaluated_at": now(),
-    }
-
-
-def _verdict(measured: Measured, before: int, version: int | None) -> str:
-    scores = f"Brier score {measured.brier:.4f}, calibrated {measured.brier_calibrated:.4f}"
-    if version is not None:
-        return f"{scores}: calibration {version} is current now."
-    kept = f"calibration {before} stays current" if before else "none is in use"
-    return f"{scores}: the new curve is refused ({measured.refusal}); {kept}."

@@ -1,61 +1,70 @@
-"""Which reviews can say whether the model's confidence is to be believed."""
+"""Which judgements can say whether a model's confidence is to be believed, and what it said then.
+
+A sample is a reviewed pair: what people said of it, and what the model had said of it before.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from sqlalchemy import Connection
 
-from lyra_nli.evaluation.calibration import Confidence, Hits
+from lyra_nli.dataset.split import Row, components
+from lyra_nli.evaluation.judged import Judged
+from lyra_nli.feedback.calibration_answers import (
+    Answer,
+    Case,
+    Model,
+    read_answers,
+    source_of,
+)
+from lyra_nli.labels import INDEX
 from lyra_nli.records import Review
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.reviews import read_reviews
 
 ENOUGH_RANDOM = 50
-"""With so many reviews that were drawn at random, only those are used."""
+"""With so many pairs that were drawn at random, only those are used."""
 
-EVERY_MODEL = "nli"
-"""The source that mixes the judgements of all model versions."""
-
-UNKNOWN_MODEL = "unknown"
-"""The source of judgements whose model version nobody kept."""
+_FEW_GROUPS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The reviews that count, one for each pair: its newest verdict.
+    """The pairs that count, each with what the model said of it.
 
     Attributes:
-        reviews: each with a prediction and its confidence.
+        cases: one for each pair.
+        answers: of each case.
         population: ``random`` when only the random share counts.
         random: how many were drawn at random.
-        without_confidence: reviewed pairs whose confidence nobody kept.
+        without_confidence: reviewed pairs whose judgement has no known confidence.
         sources: model version -> how many of its judgements could be evaluated.
     """
 
-    reviews: list[Review]
+    model: Model
+    cases: list[Case]
+    answers: list[Answer]
     population: Literal["random", "all"]
     random: int
     without_confidence: int
     sources: dict[str, int]
 
     @property
-    def confidence(self) -> Confidence:
-        """What the model gave the label that it chose, [n]."""
-        return np.array([review.predicted_confidence for review in self.reviews], dtype=np.float64)
-
-    @property
-    def hits(self) -> Hits:
-        """Whether the human left that label as it was, [n]."""
-        return np.array([not review.corrected for review in self.reviews], dtype=np.bool_)
-
-    @property
-    def groups(self) -> list[str]:
-        """The pair of each review, by its hash, [n]."""
-        return [review.pair.key for review in self.reviews]
+    def judged(self) -> Judged:
+        """The same as arrays (n > 0)."""
+        chosen = np.array([INDEX[answer.chosen] for answer in self.answers])
+        return Judged(
+            probabilities=np.array([answer.probabilities for answer in self.answers]),
+            chosen=chosen,
+            labels=np.array([INDEX[case.newest.label] for case in self.cases]),
+            groups=_groups(self.cases),
+            whole=not any(answer.shared for answer in self.answers),
+        )
 
     @property
     def words(self) -> str:
@@ -66,28 +75,49 @@ class Samples:
                 "sample of what the model judges."
             )
         return (
-            f"All {len(self.reviews)} reviews count, because only {self.random} of them were "
+            f"All {len(self.cases)} reviews count, because only {self.random} of them were "
             f"drawn at random ({ENOUGH_RANDOM} are needed). People look at doubtful edges first, "
             "so the model is probably better than these figures."
         )
 
 
-def read_samples(connection: Connection, generation: Generation, source: str) -> Samples:
-    """Read the reviews of one source: a model version, or `EVERY_MODEL`."""
-    newest = {review.pair.key: review for review in read_reviews(connection, generation).reviews}
-    judged = [review for review in newest.values() if review.predicted_label is not None]
-    usable = [review for review in judged if review.predicted_confidence is not None]
-    mine = [review for review in usable if source in (EVERY_MODEL, _source(review))]
-    random = [review for review in mine if review.sampling == "random"]
+def read_samples(connection: Connection, generation: Generation, model: Model) -> Samples:
+    """Read the samples of one model: those drawn at random where there are enough, else all.
+
+    Raises:
+        AdapterInvalidError: when the version's out-of-fold answers can't be read.
+    """
+    cases = _cases(read_reviews(connection, generation).reviews)
+    judged = [case for case in cases if case.newest.predicted_label is not None]
+    usable = [case for case in judged if case.newest.predicted_confidence is not None]
+    answers = read_answers(connection, generation, model, cases)
+    mine = [(case, answers[case.key]) for case in cases if case.key in answers]
+    random = [(case, answer) for case, answer in mine if case.random]
     enough = len(random) >= ENOUGH_RANDOM
+    used = random if enough else mine
     return Samples(
-        reviews=random if enough else mine,
+        model=model,
+        cases=[case for case, _ in used],
+        answers=[answer for _, answer in used],
         population="random" if enough else "all",
         random=len(random),
         without_confidence=len(judged) - len(usable),
-        sources=dict(Counter(map(_source, usable)).most_common()),
+        sources=dict(Counter(source_of(case.newest) for case in usable).most_common()),
     )
 
 
-def _source(review: Review) -> str:
-    return review.predicted_by or UNKNOWN_MODEL
+def _cases(reviews: Iterable[Review]) -> list[Case]:
+    by_pair: dict[str, list[Review]] = defaultdict(list)
+    for review in reviews:
+        by_pair[review.pair.key].append(review)
+    return [Case(key, tuple(each)) for key, each in by_pair.items()]
+
+
+def _groups(cases: Sequence[Case]) -> list[str]:
+    """Which of the cases are no independent evidence: those that share a page or a claim.
+
+    Where that ties nearly all of them together, every pair is a group of its own.
+    """
+    rows = [Row(case.key, case.newest.label, case.newest.anchors) for case in cases]
+    groups = components(rows)
+    return groups if len(set(groups)) >= _FEW_GROUPS else [case.key for case in cases]

@@ -61,6 +61,20 @@ def host_of(url: str) -> str:
     return comparable(host)
 
 
+def site_of(url: str) -> str:
+    """Name the registrable domain of a URL, ``example.co.uk``: whose site it is.
+
+    A host without one (an address, ``localhost``) stands for itself; empty where there is none.
+    """
+    try:
+        host = host_of(url)
+    except FeedbackError:
+        return ""
+    if _is_address(host):
+        return host
+    return _suffixes().privatesuffix(host) or host
+
+
 def comparable(name: str) -> str:
     """Bring a host, or a pattern that another program has stored, to the form of comparison."""
     import idna

@@ -44,30 +44,32 @@ _FIGURES: dict[str, Schema] = {
 _EVALUATION = record(_FIGURES)
 _EVALUATION_OR_NULL = record(_FIGURES, "the newest; null before the first", null=True)
 _POPULATION = choice("random", "all")
+_CALIBRATION: dict[str, Schema] = {
+    "version": number(whole=True),
+    "base_model": text(),
+    "source": text("the model version whose confidence it corrects"),
+    "method": text("identity, temperature, platt, isotonic or vector"),
+    "params": {"type": "object"},
+    "slope": number("of platt", null=True),
+    "intercept": number("of platt", null=True),
+    "samples": number(whole=True),
+    "metrics": {"type": "object"},
+    "created_at": text("ISO-8601"),
+    "is_current": {"type": "boolean"},
+}
 _CURRENT = record(
-    {
-        "version": number(whole=True),
-        "method": text(),
-        "slope": number(),
-        "intercept": number(),
-        "source": text(),
-        "samples": number(whole=True),
-        "created_at": text("ISO-8601"),
-    },
-    "null: confidences stand as the model gives them",
-    null=True,
+    _CALIBRATION, "the newest; null: confidences stand as the model gives them", null=True
 )
-_BIN = record(
-    {
-        "low": _SHARE,
-        "high": _SHARE,
-        "n": number(whole=True),
-        "confidence": number("mean; null without rows", null=True),
-        "accuracy": number("share of agreed reviews", null=True),
-        "accuracy_low": number("95% Wilson interval", null=True),
-        "accuracy_high": number("95% Wilson interval", null=True),
-    }
-)
+_BAR: dict[str, Schema] = {
+    "low": _SHARE,
+    "high": _SHARE,
+    "n": number(whole=True),
+    "confidence": number("mean; null without rows", null=True),
+    "accuracy": number("share of agreed reviews", null=True),
+    "accuracy_low": number("95% Wilson interval", null=True),
+    "accuracy_high": number("95% Wilson interval", null=True),
+}
+_BIN = record({**_BAR, "calibrated": record(_BAR, "rows whose corrected confidence is here")})
 
 CALIBRATION_METRICS = answer(
     {"action": choice("get_stats", "evaluate", "get_evaluations", "get_diagram_data")},
@@ -77,16 +79,21 @@ CALIBRATION_METRICS = answer(
     samples_wanted=number(whole=True),
     population=_POPULATION,
     random_samples=number("drawn at random", whole=True),
+    random_samples_wanted=number("for a calibration", whole=True),
     without_confidence=number("reviews whose confidence nobody kept", whole=True),
     sources={"type": "object", "additionalProperties": {"type": "integer"}},
     current=_CURRENT,
+    calibrations=listed(record(_CALIBRATION), "the current one of every model version"),
     latest_evaluation=_EVALUATION_OR_NULL,
     # evaluate
     **{name: shape for name, shape in _FIGURES.items() if name != "samples"},
     expected_calibration_error_calibrated=number("0 to 1"),
-    slope=number(),
-    intercept=number(),
-    accepted={"type": "boolean", "description": "the new curve is a version, and current"},
+    method=text("what did best out of fold; identity: the confidence as it is"),
+    slope=number("of platt", null=True),
+    intercept=number("of platt", null=True),
+    refused={"type": "object", "description": "method: why it was not in the running"},
+    metrics={"type": "object", "description": "every figure with its interval, before and after"},
+    accepted={"type": "boolean", "description": "the new calibration is kept, and current"},
     # get_evaluations, get_diagram_data
     evaluations=listed(_EVALUATION, "newest first"),
     evaluation=_EVALUATION,
@@ -97,6 +104,8 @@ CALIBRATION_METRICS = answer(
 CALIBRATION_ROLLBACK = answer(
     {
         "action": choice("rollback"),
+        "base_model": text(),
+        "source": text("the model version whose calibration changed"),
         "from_version": _VERSION,
         "to_version": _VERSION,
         "message": _MESSAGE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mcp_types import Tool, ToolAnnotations
@@ -11,7 +12,7 @@ from sqlalchemy import Engine
 
 from lyra_nli.feedback import calibration
 from lyra_nli.feedback.actions import ACTIONS, Action, perform, unwrap
-from lyra_nli.feedback.calibration_samples import EVERY_MODEL
+from lyra_nli.feedback.calibration_answers import BASE, EVERY_MODEL
 from lyra_nli.feedback.parameters import IDEMPOTENCY_KEY, NEEDED_REASON, REASON, Parameter, check
 from lyra_nli.feedback.queue import ORDERS, next_items
 from lyra_nli.feedback.undo import REVIEW_ID, undo_review
@@ -106,7 +107,10 @@ FEEDBACK = _tool(
 
 # --- calibration_metrics ------------------------------------------------------------------
 
-_SOURCE = Parameter("source", f"a model version's name; `{EVERY_MODEL}` (the default) for all")
+_SOURCE = Parameter(
+    "source",
+    f"an adapter version's name, or `{BASE}`; `{EVERY_MODEL}` for all together (the default)",
+)
 _METRICS: Mapping[str, tuple[Callable[..., Answer], tuple[Parameter, ...]]] = {
     "get_stats": (calibration.get_stats, ()),
     "evaluate": (
@@ -119,7 +123,7 @@ _METRICS: Mapping[str, tuple[Callable[..., Answer], tuple[Parameter, ...]]] = {
     ),
     "get_diagram_data": (
         calibration.get_diagram_data,
-        (Parameter("evaluation_id", "of which evaluation; the newest by default"),),
+        (Parameter("evaluation_id", "of which evaluation; the newest by default"), _SOURCE),
     ),
 }
 _METRIC = Parameter("action", "what to do", required=True, choices=tuple(_METRICS), noun="action")
@@ -130,8 +134,11 @@ def _metrics(desk: Desk, arguments: Arguments) -> Answer:
     function, parameters = _METRICS[arguments["action"]]
     given = _given((_METRIC, *parameters), arguments)
     del given["action"]
-    who = {"who": desk.who} if function is calibration.evaluate else {}
-    return function(desk.engine, **given, **who)
+    if function is calibration.evaluate:
+        nli = desk.settings.nli
+        given |= {"base_model": nli.fast_model, "directory": Path(nli.adapters_dir)}
+        given |= {"who": desk.who}
+    return function(desk.engine, **given)
 
 
 CALIBRATION_METRICS = _tool(
@@ -141,10 +148,11 @@ CALIBRATION_METRICS = _tool(
     "Is the model as often right as its confidence says, judged by the user's "
     "reviews?\n"
     "- get_stats(): how many reviews there are, the current calibration, the newest figures.\n"
-    "- evaluate(source?, min_samples?): measure now (Brier score, calibration error), fit a "
-    "correction, keep it as a version if it does better on reviews it was not fitted on.\n"
+    "- evaluate(source?, min_samples?): measure now (Brier score, calibration error, all with "
+    "intervals). For one model version also fit what corrects its confidence and keep it, if "
+    "enough of its reviewed edges were drawn at random.\n"
     "- get_evaluations(limit?, source?): earlier figures.\n"
-    "- get_diagram_data(evaluation_id?): the bars of a reliability diagram.",
+    "- get_diagram_data(evaluation_id?, source?): the bars of a reliability diagram.",
     input_schema(
         dict.fromkeys((_METRIC, *(each for _, some in _METRICS.values() for each in some)))
     ),
@@ -156,6 +164,7 @@ CALIBRATION_METRICS = _tool(
 _ROLLBACK = (
     NEEDED_REASON,
     Count("version", "make this one current; 0: none. By default the one before the present one"),
+    Parameter("source", "of which model version; by default the one whose calibration is newest"),
 )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from lyra_nli.errors import FeedbackError
 from lyra_nli.feedback.actions import perform
 from lyra_nli.feedback.domains import DomainDecision, Rule, explain, list_rules, normalise_pattern
+from lyra_nli.feedback.patterns import site_of
 from lyra_nli.storage.engine import read, write
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.upgrade import upgrade
@@ -257,3 +258,22 @@ def test_a_database_without_the_table_has_no_rules(tmp_path: Path) -> None:
         assert list_rules(connection, generation) == []
         assert explain(connection, generation, "example.com").decision == "none"
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "site"),
+    [
+        ("https://www.news.example.co.uk/a?b=c", "example.co.uk"),
+        ("http://Example.ORG:8080/", "example.org"),
+        ("https://müller.example.de/", "example.de"),
+        ("https://somebody.github.io/page", "somebody.github.io"),
+        ("http://192.168.0.1/x", "192.168.0.1"),
+        ("http://localhost:8100", "localhost"),
+        ("https://co.uk/", "co.uk"),
+        ("", ""),
+        ("https://", ""),
+        ("http://[broken", ""),
+    ],
+)
+def test_a_url_belongs_to_a_registrable_domain(url: str, site: str) -> None:
+    assert site_of(url) == site
