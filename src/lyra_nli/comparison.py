@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, insert
 
 from lyra_nli.errors import ModelError
 from lyra_nli.feedback.queue import MAX_ITEMS, QueueItem, next_items
@@ -16,9 +18,13 @@ from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Pair
-from lyra_nli.storage.engine import write
+from lyra_nli.storage.engine import new_id, now, write
 from lyra_nli.storage.scores import replace_scores
+from lyra_nli.storage.tables import nli_comparisons
 from lyra_nli.workspace import Workspace
+
+Answers = NDArray[np.float64]
+"""Probabilities of each pair, float64 [n, 3], columns in the order of ``LABELS``."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ def compare(workspace: Workspace, one: str, other: str, limit: int) -> Compariso
     """Judge unreviewed edges by two versions; the queue's ``disagree`` order shows where they part.
 
     What an earlier comparison put there is replaced. An edge's score is the total variation
-    distance between the two answers, 0 to 1.
+    distance between the two answers, 0 to 1. The result stays in ``nli_comparisons``.
 
     Args:
         one: a version's name, ``active``, ``base`` or ``slow`` (the slow base model).
@@ -68,9 +74,33 @@ def compare(workspace: Workspace, one: str, other: str, limit: int) -> Compariso
         for i in parted
     }
     scores = {edges[i].edge_id: float(distance[i]) for i in parted}
+    found = Comparison(judges[0].adapter, judges[1].adapter, len(edges), len(parted))
     with write(workspace.engine) as connection:
         replace_scores(connection, "disagree", "comparison", scores, details)
-    return Comparison(judges[0].adapter, judges[1].adapter, len(edges), len(parted))
+        _keep(connection, workspace.settings.nli.fast_model, found, first, second)
+    return found
+
+
+def _keep(
+    connection: Connection, base_model: str, found: Comparison, first: Answers, second: Answers
+) -> None:
+    """Note how far they agree: labels, first version by second, and the shift of confidence."""
+    labels = np.zeros((len(LABELS), len(LABELS)), dtype=int)
+    np.add.at(labels, (first.argmax(axis=1), second.argmax(axis=1)), 1)
+    shift = float((second.max(axis=1) - first.max(axis=1)).mean()) if len(first) else None
+    connection.execute(
+        insert(nli_comparisons).values(
+            id=new_id("ncmp"),
+            at=now(),
+            kind="compare",
+            base_model=base_model,
+            one=found.one,
+            other=found.other,
+            compared=found.compared,
+            disagreed=found.disagreed,
+            details_json=json.dumps({"labels": labels.tolist(), "confidence_shift": shift}),
+        )
+    )
 
 
 def _unreviewed(workspace: Workspace, limit: int) -> Iterator[QueueItem]:

@@ -50,6 +50,9 @@ class Judgement:
         raw_label: the model's own name for the class.
         truncated: the premise was cut to fit the model's window; the hypothesis never is.
         adapter: the version that judged, or ``base``.
+        calibrated_confidence: how likely ``label`` is to be right, by what people said of that
+            version's answers; None where that is not known.
+        calibration: the number of the calibration that says so.
     """
 
     label: Label
@@ -58,6 +61,8 @@ class Judgement:
     raw_label: str
     truncated: bool
     adapter: str
+    calibrated_confidence: float | None = None
+    calibration: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

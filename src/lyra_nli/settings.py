@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -98,6 +99,11 @@ class ServerSettings(Section):
     )
     max_pairs: int = Field(1000, ge=1, description="pairs one request may hold")
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="who shows it may act from the dashboard; null: it only shows",
+    )
 
 
 class ReviewSettings(Section):
@@ -188,6 +194,41 @@ class GateSettings(Section):
     auto_activate: bool = Field(True, description="a version that passes becomes active")
 
 
+class MonitoringSettings(Section):
+    """What the server remembers of its answers, and who may watch."""
+
+    log_share: Share = Field(1.0, description="of the judged pairs; 0: no log of predictions")
+    log_texts: bool = Field(False, description="keep premise and hypothesis in the log")
+    keep_predictions: int = Field(
+        1_000_000, ge=1, description="rows in the log; the oldest go first, counts stay"
+    )
+    calibrated_confidence: bool = Field(
+        False, description="answer it in `confidence`, where older clients look"
+    )
+    check_minutes: float = Field(
+        15.0, ge=0, le=1440, description="how often the server runs the watch; 0: never"
+    )
+    alert_alpha: float = Field(
+        0.05, gt=0, lt=1, description="how often a version that is no worse may be called worse"
+    )
+    alert_calibration: Share = Field(
+        0.1, description="calibration error of the served confidence, proven, from which to alert"
+    )
+    alert_disagreement: Share = Field(
+        0.2, description="share of pairs on which two versions disagree, proven, likewise"
+    )
+    alert_drift: float = Field(
+        0.25, gt=0, description="population stability index of a week, likewise"
+    )
+    webhook_url: str | None = Field(None, description="gets every alert as JSON, by POST")
+    auto_rollback: bool = Field(
+        False, description="a version proven worse gives way to the one before it"
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector (OTLP over HTTP), http://localhost:4318"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of lyra-nli, one section a stage of the loop."""
 
@@ -207,6 +248,7 @@ class Settings(BaseSettings):
     dataset: DatasetSettings = DatasetSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from serving_world import make_world
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from lyra_nli.cli.main import cli
 from lyra_nli.comparison import compare
@@ -18,7 +18,7 @@ from lyra_nli.feedback.queue import next_items
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import Pair
 from lyra_nli.storage import tables
-from lyra_nli.storage.engine import write
+from lyra_nli.storage.engine import read, write
 from lyra_nli.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -75,6 +75,16 @@ def test_disagreements_come_first_in_their_order(world) -> None:
         assert labels[name] != labels["base"]
         [answer] = judge.judge([Pair(item.premise, item.hypothesis)])
         assert labels["base"] == answer.label
+    with read(workspace.engine) as connection:
+        [kept] = connection.execute(select(tables.nli_comparisons)).all()
+    assert (kept.kind, kept.one, kept.other) == ("compare", name, "base")
+    assert (kept.compared, kept.disagreed) == (EDGES, found.disagreed)
+    assert kept.base_model == world.settings.nli.fast_model
+    details = json.loads(kept.details_json)
+    labels = details["labels"]
+    assert sum(map(sum, labels)) == EDGES
+    assert EDGES - sum(labels[index][index] for index in range(3)) == found.disagreed
+    assert details["confidence_shift"] != 0
     again = compare(workspace, "base", "base", EDGES)
     assert again.disagreed == 0
     assert all(item.reason_for != "disagree" for item in queued())

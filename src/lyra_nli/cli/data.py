@@ -1,11 +1,10 @@
-"""``lyra-nli dataset``, ``due`` and ``status``: reading only, also on a Lyra database as it is."""
+"""``lyra-nli dataset`` and ``due``: reading only, also on a Lyra database as it is."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,62 +81,6 @@ def due(config: Path | None, db: str | None, base: str | None, as_json: bool) ->
     else:
         print_due(state)
     sys.exit(0 if state.due else 1)
-
-
-@click.command()
-@place_options
-@json_option
-def status(config: Path | None, db: str | None, as_json: bool) -> None:
-    """What serves, what people said, and whether training is due."""
-    from lyra_nli.feedback.sampling import count_sampling
-    from lyra_nli.feedback.seconds import agreement
-    from lyra_nli.storage.engine import read
-    from lyra_nli.storage.reviews import count_reviews
-    from lyra_nli.training.due import check_due
-
-    workspace = open_workspace(config, db, read_only=True)
-    settings, registry = workspace.settings, workspace.registry
-    base = settings.nli.fast_model
-    active, previous = registry.active(base), registry.previous(base)
-    with read(workspace.engine) as connection:
-        counts = count_reviews(connection, workspace.generation)
-        drawn = count_sampling(connection, workspace.generation)
-        agreed = agreement(connection) if workspace.generation.migrated else None
-        state = check_due(connection, workspace.generation, settings.due, base)
-    events = registry.events(base, limit=5)
-    if as_json:
-        print_json(
-            {
-                "database": settings.storage.database_path,
-                "base_model": base,
-                "active": active.name if active else None,
-                "previous": previous.name if previous else None,
-                "reviewed": counts.reviewed,
-                "corrected": counts.corrected,
-                "corrected_unused": counts.corrected_unused,
-                "random": {**asdict(drawn), "correction_rate": drawn.correction_rate},
-                "agreement": asdict(agreed) if agreed else None,
-                **due_facts(state),
-                "events": [asdict(event) for event in events],
-            }
-        )
-        return
-    click.echo(f"database    {settings.storage.database_path}")
-    click.echo(f"base model  {base}")
-    click.echo(f"active      {active.name if active else 'the base itself'}")
-    click.echo(f"previous    {previous.name if previous else 'the base itself'}")
-    click.echo(f"reviews     {counts.reviewed}, of which {counts.corrected} corrected the model")
-    if drawn.correction_rate is not None:
-        click.echo(
-            f"at random   {drawn.random}, of which {drawn.random_corrected} corrected the model: "
-            f"it errs in about {drawn.correction_rate:.0%}"
-        )
-    if agreed:
-        click.echo(f"agreement   {agreed.text}")
-    print_due(state)
-    for event in events:
-        change = f"{event.from_version or 'base'} -> {event.to_version or 'base'}"
-        click.echo(f"{event.at[:19]}  {event.action:10} {change}  {event.who}  {event.reason}")
 
 
 def due_facts(state: Due) -> dict[str, object]:

@@ -10,13 +10,16 @@ import click
 
 from lyra_nli import __version__
 from lyra_nli.cli.adapters import adapters
-from lyra_nli.cli.data import dataset, due, status
+from lyra_nli.cli.calibration import calibrate, calibration
+from lyra_nli.cli.data import dataset, due
 from lyra_nli.cli.database import db
 from lyra_nli.cli.demo import demo
 from lyra_nli.cli.feedback import domains, reviews
 from lyra_nli.cli.mcp import mcp
+from lyra_nli.cli.monitor import monitor
 from lyra_nli.cli.reviews_io import export_reviews, import_reviews
 from lyra_nli.cli.serving import predict, serve
+from lyra_nli.cli.status import status
 from lyra_nli.cli.training import train
 from lyra_nli.errors import LyraNliError
 
@@ -39,10 +42,13 @@ for command in (
     due,
     train,
     adapters,
+    calibrate,
+    calibration,
     serve,
     mcp,
     predict,
     status,
+    monitor,
     demo,
     domains,
     reviews,

@@ -187,17 +187,25 @@ class Registry:
                 )
             return self._serve(connection, "activate", version.base_model, version, who, reason)
 
-    def rollback(self, base_model: str, *, who: str, reason: str = "") -> Event:
+    def rollback(
+        self, base_model: str, *, who: str, reason: str = "", only_from: str | None = None
+    ) -> Event:
         """Go back to what served before: a version, or the base. Twice is back again.
 
+        Args:
+            only_from: roll back only if this version is active; for programs, which may not be
+                the only ones to think of it.
+
         Raises:
-            AdapterError: nothing served before.
+            AdapterError: nothing served before, or `only_from` is not active.
             AdapterInvalidError: the files of the previous version do not verify.
         """
         with self._exclusive() as connection:
             aliases = rows.load_aliases(connection, base_model)
             if not aliases:
                 raise AdapterError(f"no version was ever active for {base_model}")
+            if only_from not in (None, aliases.get("active")):
+                raise AdapterError(f"{only_from} is not active any more")
             previous = aliases.get("previous")
             target = self._get(connection, previous) if previous else None
             return self._serve(connection, "rollback", base_model, target, who, reason)

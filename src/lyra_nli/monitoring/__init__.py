@@ -1,0 +1,1 @@
+"""Watching a model that learns: what it answered, how often it errs, and who is told."""

@@ -1,0 +1,144 @@
+"""Alerts: what the watch found. An open one is not raised again, a resolved one stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, insert, select, text, update
+
+from lyra_nli.storage.engine import new_id, now
+from lyra_nli.storage.generation import Generation
+from lyra_nli.storage.tables import nli_alerts
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert.
+
+    Attributes:
+        at: when it was raised.
+        rule: see `lyra_nli.monitoring.rules`.
+        value, threshold: the figure that was too high, and from where it is.
+        action: what was done about it, and what could not be done.
+        resolved_at: when the watch found that it holds no more; None while it is open.
+    """
+
+    id: str
+    at: str
+    rule: str
+    base_model: str
+    version: str
+    value: float | None
+    threshold: float | None
+    message: str
+    action: str = ""
+    resolved_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one rule says now.
+
+    Attributes:
+        exceeded: the figure is over its bound; None when nobody can tell: then an open alert
+            stays open.
+    """
+
+    rule: str
+    base_model: str
+    version: str
+    exceeded: bool | None
+    value: float | None
+    threshold: float
+    message: str
+
+
+def open_alerts(
+    connection: Connection, generation: Generation, base_model: str | None = None
+) -> list[Alert]:
+    """Read what is open, newest first; none where the database was never upgraded."""
+    return _read(connection, generation, base_model, only_open=True)
+
+
+def recent_alerts(
+    connection: Connection, generation: Generation, base_model: str | None = None, limit: int = 50
+) -> list[Alert]:
+    """Read the newest alerts, open and resolved, newest first."""
+    return _read(connection, generation, base_model, limit=limit)
+
+
+def note(
+    connection: Connection, base_model: str, findings: Sequence[Finding]
+) -> tuple[list[Alert], list[Alert]]:
+    """Raise what is new, resolve what holds no more; all findings are of one base.
+
+    An open alert about a version or a rule that was not looked at is resolved too: that version
+    serves no more.
+
+    Args:
+        connection: in a transaction for writing.
+
+    Returns:
+        The alerts that were raised, and those that were resolved.
+    """
+    if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
+        connection.execute(text("LOCK TABLE nli_alerts IN EXCLUSIVE MODE"))
+    table = nli_alerts
+    standing = select(table).where(table.c.resolved_at.is_(None), table.c.base_model == base_model)
+    alerts = [Alert(**row._mapping) for row in connection.execute(standing)]
+    known = {(alert.rule, alert.version) for alert in alerts}
+    raised = [
+        _raise(connection, finding)
+        for finding in findings
+        if finding.exceeded and (finding.rule, finding.version) not in known
+    ]
+    holds = {(found.rule, found.version) for found in findings if found.exceeded is not False}
+    over = [alert for alert in alerts if (alert.rule, alert.version) not in holds]
+    connection.execute(
+        update(table).where(table.c.id.in_([alert.id for alert in over])).values(resolved_at=now())
+    )
+    return raised, over
+
+
+def note_action(connection: Connection, alert_id: str, action: str) -> None:
+    """Write down what was done about an alert.
+
+    Args:
+        connection: in a transaction for writing.
+    """
+    connection.execute(update(nli_alerts).where(nli_alerts.c.id == alert_id).values(action=action))
+
+
+def _raise(connection: Connection, finding: Finding) -> Alert:
+    alert = Alert(
+        id=new_id("nla"),
+        at=now(),
+        rule=finding.rule,
+        base_model=finding.base_model,
+        version=finding.version,
+        value=finding.value,
+        threshold=finding.threshold,
+        message=finding.message,
+    )
+    connection.execute(insert(nli_alerts).values(asdict(alert)))
+    return alert
+
+
+def _read(
+    connection: Connection,
+    generation: Generation,
+    base_model: str | None,
+    *,
+    only_open: bool = False,
+    limit: int | None = None,
+) -> list[Alert]:
+    table = nli_alerts
+    if not generation.has(table.name):
+        return []
+    statement = select(table).order_by(table.c.at.desc(), table.c.id).limit(limit)
+    if base_model is not None:
+        statement = statement.where(table.c.base_model == base_model)
+    if only_open:
+        statement = statement.where(table.c.resolved_at.is_(None))
+    return [Alert(**row._mapping) for row in connection.execute(statement)]

@@ -1,0 +1,105 @@
+"""The rules of the watch: each looks at one figure and says whether it is over its bound.
+
+==================  ===========================================  =========================
+rule                figure                                       bound in the settings
+==================  ===========================================  =========================
+correction_rate     evidence that what serves errs more often    1 / `alert_alpha`
+                    than what served before
+calibration         calibration error of the served confidence,  `alert_calibration`
+                    lower end of its 95% interval
+disagreement        share of pairs on which another version      `alert_disagreement`
+                    disagrees, lower end of its 95% interval
+drift_label,        population stability index of this week,     `alert_drift`
+drift_confidence,   where it is more than chance
+drift_calibrated,
+drift_length,
+drift_domain
+==================  ===========================================  =========================
+
+A bound counts as passed only when chance would hardly pass it, so few reviews raise no alert.
+"""
+
+from __future__ import annotations
+
+from lyra_nli.monitoring.alerts import Finding
+from lyra_nli.monitoring.changes import BASE, Change
+from lyra_nli.monitoring.drift import Drift
+from lyra_nli.monitoring.standing import Compared, Standing
+from lyra_nli.settings import MonitoringSettings
+
+CORRECTION_RATE = "correction_rate"
+
+SLOW = "slow"
+"""What a comparison calls the slow base model, which is no version of this one."""
+
+
+def findings(standing: Standing, settings: MonitoringSettings) -> list[Finding]:
+    """Apply all rules to one base."""
+    found = [_drift(standing, drift) for drift in standing.drifts]
+    found += [
+        _disagreement(standing, compared, settings.alert_disagreement)
+        for compared in standing.comparisons
+        if not {compared.one, compared.other} & {BASE, SLOW}
+    ]
+    if standing.error is not None:
+        found.append(_calibration(standing, settings.alert_calibration))
+    if standing.change is not None:
+        found.append(_correction_rate(standing, standing.change, 1 / settings.alert_alpha))
+    return found[::-1]  # what matters most first
+
+
+def _correction_rate(standing: Standing, change: Change, bound: float) -> Finding:
+    highest = change.evidence.highest
+    enough = change.before.n and change.evidence.days
+    return Finding(
+        rule=CORRECTION_RATE,
+        base_model=standing.base_model,
+        version=standing.version,
+        exceeded=highest >= bound if enough else None,
+        value=highest,
+        threshold=bound,
+        message=f"{change.to_version} since {change.day}, after {change.from_version}: "
+        f"{change.text}. Evidence that it is worse: {highest:.3g} to 1 (bound {bound:.3g})",
+    )
+
+
+def _calibration(standing: Standing, bound: float) -> Finding:
+    error = standing.error
+    assert error is not None
+    return Finding(
+        rule="calibration",
+        base_model=standing.base_model,
+        version=standing.version,
+        exceeded=None if error.low is None else error.low > bound,
+        value=error.value,
+        threshold=bound,
+        message=f"the confidence of {standing.version} is off by {error} on {error.n} reviewed "
+        f"answers (bound {bound:g}): `lyra-nli calibrate` fits a correction",
+    )
+
+
+def _disagreement(standing: Standing, compared: Compared, bound: float) -> Finding:
+    low = compared.disagreed.low
+    other = compared.other if compared.one == standing.version else compared.one
+    return Finding(
+        rule="disagreement",
+        base_model=standing.base_model,
+        version=other,
+        exceeded=None if low is None else low > bound,
+        value=compared.disagreed.value,
+        threshold=bound,
+        message=f"{other} and {standing.version} disagree about the same pairs: "
+        f"{compared.disagreed.text}, bound {bound:.0%}. The queue's order `disagree` has them",
+    )
+
+
+def _drift(standing: Standing, drift: Drift) -> Finding:
+    return Finding(
+        rule=f"drift_{drift.kind}",
+        base_model=standing.base_model,
+        version=standing.version,
+        exceeded=None if drift.level == "unknown" else drift.level == "large",
+        value=drift.psi,
+        threshold=drift.bound,
+        message=drift.text,
+    )
