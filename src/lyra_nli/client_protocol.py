@@ -204,6 +204,9 @@ def _judgement(result: dict[str, Any]) -> Judgement:
     }
     if not all(0.0 <= p <= 1.0 for p in probabilities.values()):
         raise ValueError(f"probabilities {probabilities}")
+    calibrated, calibration = result.get("calibrated_confidence"), result.get("calibration")
+    if calibrated is not None and not 0.0 <= calibrated <= 1.0:
+        raise ValueError(f"calibrated_confidence {calibrated}")
     label = parse_label(result["label"])
     return Judgement(
         label=label,
@@ -212,6 +215,8 @@ def _judgement(result: dict[str, Any]) -> Judgement:
         raw_label=str(result["raw_label"]),
         truncated=bool(result["truncated"]),
         adapter=str(result["adapter"]),
+        calibrated_confidence=None if calibrated is None else float(calibrated),
+        calibration=None if calibration is None else int(calibration),
     )
 
 

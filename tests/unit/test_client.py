@@ -326,3 +326,37 @@ def test_a_failing_slow_model_is_an_error(ask: Ask) -> None:
 
     with pytest.raises(ServerError, match="broken"):
         ask(handler, "nli_judge", [Pair("0.9", "h"), Pair("0.5", "h")])
+
+
+def test_the_calibrated_confidence_is_read_where_the_server_knows_one(ask: Ask) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        known = {**result("0"), "calibrated_confidence": 0.75, "calibration": 4}
+        unknown = {**result("1"), "calibrated_confidence": None, "calibration": None}
+        older_server = result("2")
+        return httpx.Response(200, json={"ok": True, "results": [known, unknown, older_server]})
+
+    answers = ask(handler, "judge", [*PAIRS, PAIRS[0]])
+    assert [(each.calibrated_confidence, each.calibration) for each in answers] == [
+        (0.75, 4),
+        (None, None),
+        (None, None),
+    ]
+
+
+def test_confidence_is_the_models_own_also_from_a_server_that_shows_another(ask: Ask) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        shown = {"confidence": 0.6, "raw_confidence": 0.9, "calibrated_confidence": 0.6}
+        return httpx.Response(200, json={"ok": True, "results": [{**result("0"), **shown}]})
+
+    [answer] = ask(handler, "judge", PAIRS[:1])
+    assert (answer.confidence, answer.calibrated_confidence) == (0.9, 0.6)
+
+
+@pytest.mark.parametrize("wrong", [1.5, -0.1, "high"])
+def test_a_calibrated_confidence_that_is_none_is_an_error(ask: Ask, wrong: object) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        damaged = {**result("0"), "calibrated_confidence": wrong}
+        return httpx.Response(200, json={"ok": True, "results": [damaged]})
+
+    with pytest.raises(ServerError, match="can't be read"):
+        ask(handler, "judge", PAIRS[:1])

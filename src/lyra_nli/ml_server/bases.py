@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
+from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.follow import Follower
 from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
@@ -80,8 +81,13 @@ class Bases:
 
         Raises:
             AdapterInvalidError: it can't be served.
+            StorageError: the registry can't be read.
         """
-        served = slot.resident(version) or slot.build(version)
+        if (resident := slot.resident(version)) is not None:
+            return resident
+        built = slot.build(version)
+        with self._source.open(read_only=True) as registry:
+            served = Calibrations(registry.engine).renewed(built, slot.base.name)
         slot.keep(served)
         return served
 
@@ -90,7 +96,8 @@ class Bases:
         with self._source.open(read_only=False) as registry:
             version = self._wanted(registry, adapter or self._nli.adapter_path)
             slot = self.loaded(version.base_model)
-            served = slot.build(version)
+            built = slot.build(version)
+            served = Calibrations(registry.engine).renewed(built, slot.base.name)
             active = registry.active(version.base_model)
             changed = active is None or active.name != version.name
             if changed:
@@ -128,6 +135,7 @@ class Bases:
                     "version": served.name,
                     "base_model": slot.base.name,
                     "loaded_at": served.loaded_at,
+                    "load_seconds": served.load_seconds,
                     "bytes": served.own_bytes,
                 }
                 for slot in self._slots.values()
@@ -152,6 +160,7 @@ class Bases:
             "digest": version.digest if version else None,
             "model_version": served.model_version if served else None,
             "loaded_at": served.loaded_at if served else None,
+            "calibration": served.calibration.number if served and served.calibration else None,
         }
 
     @property

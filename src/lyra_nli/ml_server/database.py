@@ -1,4 +1,4 @@
-"""The database behind the feedback routes: kept open, and opened anew when the file changes."""
+"""The database behind feedback and dashboard: kept open, and opened anew when the file changes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class Database:
     A SQLite file that is made, replaced or removed meanwhile is noticed at the next request.
     """
 
-    def __init__(self, settings: StorageSettings) -> None:
+    def __init__(self, settings: StorageSettings, *, read_only: bool = False) -> None:
         self._settings = settings
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._identity: Identity = None
@@ -39,7 +40,9 @@ class Database:
                     self._engine.dispose()
                 self._engine = None
                 self._engine = open_database(
-                    self._settings.database_path, busy_timeout=self._settings.busy_timeout_seconds
+                    self._settings.database_path,
+                    read_only=self._read_only,
+                    busy_timeout=self._settings.busy_timeout_seconds,
                 )
                 self._identity = identity
             return self._engine

@@ -1,4 +1,7 @@
-"""Following the registry: what another process activates or rolls back is served soon after."""
+"""Following the registry: what another process activates or rolls back is served soon after.
+
+A version and its calibration change together: both are in the one ``Served`` that is flipped to.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from lyra_nli.errors import LyraNliError
+from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.registry.versions import Version
@@ -48,9 +52,13 @@ class Follower:
         problems = []
         try:
             with self._source.open(read_only=True) as registry:
+                calibrations = Calibrations(registry.engine)
                 for slot in slots:
-                    problem = self._serve(slot, registry.active(slot.base.name))
+                    wanted = registry.active(slot.base.name)
+                    problem = self._serve(slot, wanted, calibrations)
                     problems += [problem] if problem else []
+                    calibrations.renew(slot)
+                problems += dict.fromkeys(calibrations.problems)
         except (LyraNliError, OSError) as error:
             problems.append(str(error))
         self._tell("\n".join(problems) or None)
@@ -60,7 +68,7 @@ class Follower:
         self._failed.clear()
         self._error = None
 
-    def _serve(self, slot: Slot, wanted: Version | None) -> str | None:
+    def _serve(self, slot: Slot, wanted: Version | None, calibrations: Calibrations) -> str | None:
         """Make `wanted` current; returns why that is not possible."""
         if slot.current.holds(wanted):
             self._failed.pop(slot.base.name, None)
@@ -73,7 +81,8 @@ class Follower:
         if failed and failed[0] == wanted and time.monotonic() < failed[1]:
             return failed[2]
         try:
-            slot.flip(slot.resident(wanted) or slot.build(wanted))
+            served = slot.resident(wanted) or slot.build(wanted)
+            slot.flip(calibrations.renewed(served, slot.base.name))
         except (LyraNliError, OSError, RuntimeError) as error:  # torch: RuntimeError, no memory
             problem = f"{wanted.name} is active but {slot.current.name} is still served: {error}"
             self._failed[slot.base.name] = (wanted, time.monotonic() + RETRY_SECONDS, problem)

@@ -20,11 +20,16 @@ from uvicorn.config import LOGGING_CONFIG
 
 from lyra_nli import __version__
 from lyra_nli.errors import InputError
+from lyra_nli.ml_server.dashboard_page import create_dashboard_page_router
+from lyra_nli.ml_server.dashboard_routes import create_dashboard_router
 from lyra_nli.ml_server.feedback_routes import create_feedback_router
 from lyra_nli.ml_server.follow import keep_following
 from lyra_nli.ml_server.nli import NLIService
+from lyra_nli.ml_server.observer import Observed
 from lyra_nli.ml_server.review_page import create_page_router
 from lyra_nli.ml_server.routes import create_router
+from lyra_nli.ml_server.scrape import create_metrics_router
+from lyra_nli.ml_server.watching import watching
 from lyra_nli.ml_server.wire import error_response
 from lyra_nli.settings import Settings
 
@@ -80,7 +85,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         seconds = settings.ml_server.follow_seconds
-        async with running(service, follow_seconds=seconds, on_failure=on_failure):
+        follow = running(service, follow_seconds=seconds, on_failure=on_failure)
+        async with follow, watching(settings):
             yield
 
     app = FastAPI(
@@ -89,9 +95,19 @@ def create_app(
         description="Judges premise-hypothesis pairs with a base model or a LoRA version of it.",
         lifespan=lifespan,
     )
-    app.include_router(create_router(service, max_pairs=settings.ml_server.max_pairs))
+    app.include_router(
+        create_router(
+            service,
+            max_pairs=settings.ml_server.max_pairs,
+            calibrated=settings.monitoring.calibrated_confidence,
+        )
+    )
+    app.include_router(create_metrics_router(service, settings))
+    app.add_middleware(Observed, observer=service.observer)
     app.include_router(create_feedback_router(settings))
     app.include_router(create_page_router())
+    app.include_router(create_dashboard_router(settings, service))
+    app.include_router(create_dashboard_page_router())
 
     @app.exception_handler(HTTPException)
     async def _http_error(_: Request, error: HTTPException) -> JSONResponse:
@@ -126,6 +142,7 @@ def serve(settings: Settings) -> None:
         config = uvicorn.Config(app, log_config=_log_config(), access_log=False)
         server = uvicorn.Server(config)
         logger.info("review page: http://%s:%d/review", *listener.getsockname()[:2])
+        logger.info("dashboard: http://%s:%d/dashboard", *listener.getsockname()[:2])
         with suppress(KeyboardInterrupt):  # uvicorn has ended in order by then
             server.run(sockets=[listener])
     if failures:

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 
 from lyra_nli.errors import AdapterError, AdapterInvalidError, LyraNliError, ModelError
+from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.bases import Bases, Change
-from lyra_nli.ml_server.slot import PROBE, Served, Slot
+from lyra_nli.ml_server.observer import Observer, Timing
+from lyra_nli.ml_server.slot import PROBE, Calibration, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Version
@@ -52,10 +56,14 @@ class NLIService:
 
     Bases are immutable: adapted weights are built beside them, and unloading points back at
     the untouched base, whose logits are the same to the bit.
+
+    Attributes:
+        observer: what keeps account of the answers; `create_metrics_router` shows it.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._nli = settings.nli
+        self.observer = Observer(settings)
         self._source = RegistrySource(settings)
         self._bases = Bases(settings, self._source)
         threads = settings.ml_server.threads or torch.get_num_threads()
@@ -72,6 +80,7 @@ class NLIService:
         Raises:
             ModelError: when the base can't be loaded; requests are then answered with that.
         """
+        self.observer.start()
         try:
             slot = await _on(self._loader, self._bases.loaded, self._nli.fast_model)
             await _on(self._inference, _judge, slot.current, [PROBE])
@@ -82,13 +91,18 @@ class NLIService:
         self.ready = True
 
     async def close(self) -> None:
-        """Finish what runs, drop what waits, and end both threads."""
+        """Finish what runs, drop what waits, and end all threads."""
         self.ready = False
         for executor in (self._loader, self._inference):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self.observer.close)
 
     async def judge(
-        self, pairs: Sequence[Pair], use_slow: bool = False, adapter: str = ACTIVE
+        self,
+        pairs: Sequence[Pair],
+        use_slow: bool = False,
+        adapter: str = ACTIVE,
+        sources: Sequence[str] = (),
     ) -> Answer:
         """Judge pairs, in order.
 
@@ -96,6 +110,7 @@ class NLIService:
             pairs: what to judge; none gives no judgements.
             use_slow: ask the slow base, which is loaded at its first use.
             adapter: ``active``, ``base`` or a version's name; of the chosen base.
+            sources: the URL that each premise comes from, for the statistics.
 
         Raises:
             InputError: listing every pair that can't be judged, by position.
@@ -105,7 +120,13 @@ class NLIService:
         """
         slot = await self._slot(use_slow)
         served = await self._choose(slot, adapter)
-        judgements = await _on(self._inference, _judge, served, pairs) if pairs else []
+        if not pairs:
+            return Answer([], served.model_version)
+        asked = time.monotonic()
+        with self.observer.queued():
+            judgements, began = await _on(self._inference, _judge, served, pairs)
+        timing = Timing(asked, began, time.monotonic())
+        self.observer.judged(slot.base.name, pairs, judgements, sources, timing)
         return Answer(judgements, served.model_version)
 
     async def load(
@@ -150,8 +171,8 @@ class NLIService:
         return await asyncio.to_thread(self._source.versions)
 
     def status(self) -> dict[str, Any]:
-        """Tell what is served, on what, since when; and whether the registry is followed."""
-        return self._bases.status()
+        """Tell what is served, on what, since when, and how following and logging go."""
+        return {**self._bases.status(), "prediction_log": asdict(self.observer.log.status())}
 
     @property
     def models_loaded(self) -> dict[str, bool]:
@@ -189,13 +210,25 @@ class NLIService:
         return await _on(self._loader, self._bases.make_resident, slot, version)
 
 
-def _judge(served: Served, pairs: Sequence[Pair]) -> list[Judgement]:
-    """Judge, and refuse to pass on what is not a number."""
+def _judge(served: Served, pairs: Sequence[Pair]) -> tuple[list[Judgement], float]:
+    """Judge, and refuse to pass on what is not a number; tells too when that began."""
+    began = time.monotonic()
     judgements = served.judge.judge(pairs)
     if not all(math.isfinite(judgement.confidence) for judgement in judgements):
         kind = AdapterInvalidError if served.version else ModelError
         raise kind(f"{served.model_version} answers with NaN instead of probabilities")
-    return judgements
+    return _calibrated(judgements, served.calibration), began
+
+
+def _calibrated(judgements: list[Judgement], calibration: Calibration | None) -> list[Judgement]:
+    if calibration is None:
+        return judgements
+    rows = [[judgement.probabilities[label] for label in LABELS] for judgement in judgements]
+    confidence = calibration.calibrator.confidence(np.array(rows, dtype=np.float64))
+    return [
+        replace(judgement, calibrated_confidence=float(c), calibration=calibration.number)
+        for judgement, c in zip(judgements, confidence, strict=True)
+    ]
 
 
 async def _on(

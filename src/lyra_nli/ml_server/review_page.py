@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -32,20 +32,27 @@ HEADERS: Final = {
 }
 
 
+def read_static() -> dict[str, bytes]:
+    """Every file of the server's pages, by its path below ``static``."""
+    root = Path(__file__).parent / "static"
+    files = (file for file in root.rglob("*") if file.suffix[1:] in _TYPES)
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+
+
+def file_type(name: str) -> str:
+    """The media type of a file of ours."""
+    return _TYPES[name.rpartition(".")[2]]
+
+
 def create_page_router() -> APIRouter:
     """``GET /review`` and its files."""
     router = APIRouter(route_class=LyraRoute, include_in_schema=False)
-    files = {
-        file.name: file.read_bytes()
-        for file in (resources.files("lyra_nli.ml_server") / "static").iterdir()
-        if file.name.rpartition(".")[2] in _TYPES
-    }
+    files = read_static()
 
     def answer(name: str) -> Response:
         if name not in files:
             raise HTTPException(404, "there is no such file")
-        kind = _TYPES[name.rpartition(".")[2]]
-        return Response(files[name], headers=HEADERS, media_type=kind)
+        return Response(files[name], headers=HEADERS, media_type=file_type(name))
 
     @router.get("/review")
     async def page() -> Response:

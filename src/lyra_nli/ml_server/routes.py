@@ -7,25 +7,28 @@ from collections import Counter
 from fastapi import APIRouter, Response
 
 from lyra_nli.errors import InputError
-from lyra_nli.ml_server.nli import ACTIVE, NLIService
-from lyra_nli.ml_server.schemas import (
+from lyra_nli.ml_server.adapter_schemas import (
     AdapterItem,
     AdaptersResponse,
-    ErrorResponse,
-    HealthResponse,
     LoadRequest,
     LoadResponse,
+    StatusResponse,
+    UnloadRequest,
+)
+from lyra_nli.ml_server.nli import ACTIVE, NLIService
+from lyra_nli.ml_server.schemas import (
+    ErrorResponse,
+    HealthResponse,
     MessageResponse,
     NLIPair,
     NLIRequest,
     NLIResponse,
     NLIResult,
     ReadyResponse,
-    StatusResponse,
-    UnloadRequest,
     WarmupResponse,
 )
 from lyra_nli.ml_server.wire import LyraRoute, by_pair_id
+from lyra_nli.records import Judgement
 
 _ERRORS = {
     404: "no such version; the answer says what exists",
@@ -36,7 +39,9 @@ _ERRORS = {
 }
 
 
-def create_router(service: NLIService, *, max_pairs: int = 1000) -> APIRouter:
+def create_router(
+    service: NLIService, *, max_pairs: int = 1000, calibrated: bool = False
+) -> APIRouter:
     """All endpoints of the ML server.
 
     The application that mounts it starts and closes the service, see ``main.running``.
@@ -44,15 +49,16 @@ def create_router(service: NLIService, *, max_pairs: int = 1000) -> APIRouter:
     Args:
         service: answers the requests.
         max_pairs: pairs one request may hold.
+        calibrated: answer the calibrated confidence in `confidence`.
     """
     router = APIRouter(route_class=LyraRoute)
-    router.include_router(_judging(service, max_pairs))
+    router.include_router(_judging(service, max_pairs, calibrated))
     router.include_router(_adapters(service))
     router.include_router(_health(service))
     return router
 
 
-def _judging(service: NLIService, max_pairs: int) -> APIRouter:
+def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter:
     router = APIRouter(route_class=LyraRoute, tags=["judging"])
 
     @router.post("/nli", responses=_errors(404, 409, 413, 422, 503))
@@ -64,25 +70,34 @@ def _judging(service: NLIService, max_pairs: int) -> APIRouter:
                 [pair.texts for pair in request.pairs],
                 use_slow=bool(request.use_slow),
                 adapter=request.adapter or ACTIVE,
+                sources=[pair.source_url for pair in request.pairs],
             )
         except InputError as error:
             raise by_pair_id(error, request.pairs) from error
         results = [
-            NLIResult(
-                pair_id=pair.pair_id,
-                label=judgement.label,
-                confidence=judgement.confidence,
-                raw_label=judgement.raw_label,
-                probabilities=dict(judgement.probabilities),
-                truncated=judgement.truncated,
-                adapter=judgement.adapter,
-                model_version=answer.model_version,
-            )
+            _result(pair.pair_id, judgement, answer.model_version, calibrated)
             for pair, judgement in zip(request.pairs, answer.judgements, strict=True)
         ]
         return NLIResponse(results=results)
 
     return router
+
+
+def _result(pair_id: str, judgement: Judgement, model_version: str, calibrated: bool) -> NLIResult:
+    shown = judgement.calibrated_confidence if calibrated else None
+    return NLIResult(
+        pair_id=pair_id,
+        label=judgement.label,
+        confidence=judgement.confidence if shown is None else shown,
+        raw_label=judgement.raw_label,
+        probabilities=dict(judgement.probabilities),
+        truncated=judgement.truncated,
+        adapter=judgement.adapter,
+        model_version=model_version,
+        calibrated_confidence=judgement.calibrated_confidence,
+        calibration=judgement.calibration,
+        raw_confidence=None if shown is None else judgement.confidence,
+    )
 
 
 def _adapters(service: NLIService) -> APIRouter:

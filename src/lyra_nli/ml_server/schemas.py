@@ -23,23 +23,30 @@ _RESULT: dict[str, JsonValue] = {
     "truncated": False,
     "adapter": "lora-lyra-v3",
     "model_version": "starter@0f3a52c1b7de+lora-lyra-v3@9b1c44d0e2fa",
+    "calibrated_confidence": 0.81,
+    "calibration": 4,
+    "raw_confidence": None,
 }
 
 
-def _example(value: dict[str, JsonValue]) -> ConfigDict:
+def example(value: dict[str, JsonValue]) -> ConfigDict:
+    """Show it in the documentation of the API."""
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
 class NLIPair(BaseModel):
     """A pair to judge. Lyra's two generations name the hypothesis differently; both work."""
 
-    model_config = _example(_PAIR)
+    model_config = example(_PAIR)
 
     pair_id: str = Field(min_length=1, max_length=512, description="unique in the request")
     premise: str = Field(max_length=MAX_TEXT_CHARS)
     hypothesis: str | None = Field(None, max_length=MAX_TEXT_CHARS)
     nli_hypothesis: str | None = Field(
         None, max_length=MAX_TEXT_CHARS, description="the newer name of `hypothesis`"
+    )
+    source_url: str = Field(
+        "", max_length=4096, description="where the premise comes from; counted by domain"
     )
 
     @model_validator(mode="after")
@@ -60,7 +67,7 @@ class NLIPair(BaseModel):
 class NLIRequest(BaseModel):
     """Pairs to judge in one go; the answers come in the same order."""
 
-    model_config = _example({"pairs": [_PAIR], "use_slow": False, "adapter": "active"})
+    model_config = example({"pairs": [_PAIR], "use_slow": False, "adapter": "active"})
 
     pairs: list[NLIPair]
     use_slow: bool | None = Field(None, description="ask the slow model")
@@ -79,18 +86,28 @@ class NLIResult(BaseModel):
 
     pair_id: str
     label: Label
-    confidence: float = Field(description="the probability of `label`")
+    confidence: float = Field(
+        description="the probability of `label`; the calibrated one, where there is one and "
+        "`monitoring.calibrated_confidence` is set"
+    )
     raw_label: str = Field(description="the model's own name for the class")
     probabilities: dict[Label, float]
     truncated: bool = Field(description="the premise was cut to fit; the hypothesis never is")
     adapter: str = Field(description="the version that judged, or `base`")
     model_version: str = Field(description="base and adapter, each with its fingerprint")
+    calibrated_confidence: float | None = Field(
+        None, description="how likely `label` is to be right, by what people said; null: unknown"
+    )
+    calibration: int | None = Field(None, description="the number of the calibration behind it")
+    raw_confidence: float | None = Field(
+        None, description="the probability of `label`, where `confidence` is the calibrated one"
+    )
 
 
 class NLIResponse(BaseModel):
     """All judgements, in the order of the request."""
 
-    model_config = _example({"ok": True, "results": [_RESULT], "error": None})
+    model_config = example({"ok": True, "results": [_RESULT], "error": None})
 
     ok: bool = True
     results: list[NLIResult]
@@ -100,7 +117,7 @@ class NLIResponse(BaseModel):
 class ErrorResponse(BaseModel):
     """What every failure looks like; the HTTP status says which kind it is."""
 
-    model_config = _example(
+    model_config = example(
         {
             "ok": False,
             "results": [],
@@ -119,46 +136,6 @@ class ErrorResponse(BaseModel):
     hint: str = Field("", description="what to do about it")
 
 
-class LoadRequest(BaseModel):
-    """Which version to make active."""
-
-    model_config = _example(
-        {"adapter_path": "adapters/lora-lyra-v3", "reason": "beats v2 on the hold-out"}
-    )
-
-    adapter_path: str | None = Field(
-        None,
-        max_length=4096,
-        description="a version's folder in the registry, or its name. Without it: "
-        "`nli.adapter_path` of the settings, else the active version, read anew",
-    )
-    reason: str | None = Field(
-        None, max_length=4096, description="needed for a version that did not pass the gate"
-    )
-
-
-class UnloadRequest(BaseModel):
-    """Why the base shall serve again."""
-
-    reason: str | None = Field(None, max_length=4096)
-
-
-class LoadResponse(BaseModel):
-    """The version that is active now."""
-
-    model_config = _example(
-        {
-            "ok": True,
-            "adapter_path": "adapters/lora-lyra-v3",
-            "message": "lora-lyra-v3 is now active, freshly loaded",
-        }
-    )
-
-    ok: bool = True
-    adapter_path: str | None
-    message: str
-
-
 class MessageResponse(BaseModel):
     """It worked, and this is what was done."""
 
@@ -170,65 +147,6 @@ class WarmupResponse(MessageResponse):
     """The fast model is in memory and has judged a pair."""
 
     models_loaded: dict[str, bool]
-
-
-class SlotStatus(BaseModel):
-    """One base model and the version current on it."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    adapter_loaded: bool
-    adapter_path: str | None
-    base_model: str
-    base_loaded: bool = Field(description="the base is in memory")
-    base_fingerprint: str | None = Field(description="SHA-256 over its weights and configuration")
-    version: str | None
-    digest: str | None = Field(description="SHA-256 over the digests of the version's files")
-    model_version: str | None
-    loaded_at: str | None
-
-
-class ResidentVersion(BaseModel):
-    """A version in memory, current or not."""
-
-    version: str
-    base_model: str
-    loaded_at: str
-    bytes: int = Field(description="memory that it does not share with the base")
-
-
-class StatusResponse(SlotStatus):
-    """The fast model's status at the top, as Lyra reads it; the slow one's under `slow`."""
-
-    slow: SlotStatus
-    resident: list[ResidentVersion]
-    database: str
-    database_found: bool
-    follow_error: str | None = Field(
-        description="why the registry can't be followed, or its active version not served"
-    )
-
-
-class AdapterItem(BaseModel):
-    """A version in the registry."""
-
-    name: str
-    base_model: str
-    path: str
-    digest: str
-    status: str = Field(description="passed, rejected, or unproven")
-    aliases: list[str] = Field(description="active, previous")
-    samples_used: int
-    created_at: str
-    resident: bool
-
-
-class AdaptersResponse(BaseModel):
-    """Every version that exists."""
-
-    ok: bool = True
-    adapters: list[AdapterItem]
-    message: str = ""
 
 
 class HealthResponse(BaseModel):

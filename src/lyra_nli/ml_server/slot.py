@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from lyra_nli.errors import AdapterInvalidError
+from lyra_nli.evaluation.calibrators import Calibrator
 from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import collate, encode
@@ -27,6 +29,14 @@ PROBE: Final = Pair("The trial met its primary end point.", "The trial succeeded
 """What a model judges before it is trusted to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What corrects the confidence of one version: its number in the history, and how."""
+
+    number: int
+    calibrator: Calibrator
+
+
 @dataclass(frozen=True, eq=False)
 class Served:
     """A model that can judge, and what it is. Never changed once made.
@@ -36,14 +46,18 @@ class Served:
         version: the adapter version in those weights; None is the base itself.
         model_version: names the exact weights: base and fingerprint, adapter and digest.
         loaded_at: ISO-8601, UTC.
+        load_seconds: what it took to verify and build them; 0 for the base itself.
         own_bytes: memory of the tensors that are not shared with the base.
+        calibration: made for these weights; None while there is none.
     """
 
     judge: Judge
     version: Version | None
     model_version: str
     loaded_at: str
+    load_seconds: float
     own_bytes: int
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -72,6 +86,7 @@ class Slot:
             version=None,
             model_version=_base_version(base),
             loaded_at=now(),
+            load_seconds=0.0,
             own_bytes=_own_bytes(base.model, None),
         )
         self._current = self.pristine
@@ -91,6 +106,7 @@ class Slot:
         Raises:
             AdapterInvalidError: damaged, changed or unsafe files, another base, wrong tensors.
         """
+        began = time.monotonic()
         manifest = verify(version.path)
         problems = []
         if manifest.digest != version.digest:
@@ -115,6 +131,7 @@ class Slot:
             version=version,
             model_version=f"{_base_version(self.base)}+{version.name}@{version.digest[:12]}",
             loaded_at=now(),
+            load_seconds=time.monotonic() - began,
             own_bytes=_own_bytes(model, self.base.model),
         )
 
@@ -143,6 +160,16 @@ class Slot:
         if served is not self.pristine:
             self.keep(served)
         self._current = served
+
+    def exchange(self, served: Served, fresh: Served) -> None:
+        """Put the same weights with another calibration in the place of what is in memory."""
+        with self._lock:
+            if served is self.pristine:
+                self.pristine = fresh
+            elif self._resident.get(served.name) is served:
+                self._resident[served.name] = fresh
+            if served is self._current:
+                self._current = fresh
 
     def all_resident(self) -> list[Served]:
         """List the built versions, longest unused first; the base itself is not among them."""

@@ -44,7 +44,9 @@ class LyraRoute(APIRoute):
             except RequestValidationError as error:
                 return error_response(422, "the request is not valid", list(_problems(error)))
             except HTTPException as error:
-                return error_response(error.status_code, str(error.detail))
+                response = error_response(error.status_code, str(error.detail))
+                response.headers.update(error.headers or {})
+                return response
 
         return handle
 

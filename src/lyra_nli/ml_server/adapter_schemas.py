@@ -1,0 +1,110 @@
+"""What goes over the wire about adapter versions: Lyra's fields, and a few more."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lyra_nli.ml_server.schemas import example
+from lyra_nli.monitoring.predictions import LogStatus
+
+
+class LoadRequest(BaseModel):
+    """Which version to make active."""
+
+    model_config = example(
+        {"adapter_path": "adapters/lora-lyra-v3", "reason": "beats v2 on the hold-out"}
+    )
+
+    adapter_path: str | None = Field(
+        None,
+        max_length=4096,
+        description="a version's folder in the registry, or its name. Without it: "
+        "`nli.adapter_path` of the settings, else the active version, read anew",
+    )
+    reason: str | None = Field(
+        None, max_length=4096, description="needed for a version that did not pass the gate"
+    )
+
+
+class UnloadRequest(BaseModel):
+    """Why the base shall serve again."""
+
+    reason: str | None = Field(None, max_length=4096)
+
+
+class LoadResponse(BaseModel):
+    """The version that is active now."""
+
+    model_config = example(
+        {
+            "ok": True,
+            "adapter_path": "adapters/lora-lyra-v3",
+            "message": "lora-lyra-v3 is now active, freshly loaded",
+        }
+    )
+
+    ok: bool = True
+    adapter_path: str | None
+    message: str
+
+
+class SlotStatus(BaseModel):
+    """One base model and the version current on it."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    adapter_loaded: bool
+    adapter_path: str | None
+    base_model: str
+    base_loaded: bool = Field(description="the base is in memory")
+    base_fingerprint: str | None = Field(description="SHA-256 over its weights and configuration")
+    version: str | None
+    digest: str | None = Field(description="SHA-256 over the digests of the version's files")
+    model_version: str | None
+    loaded_at: str | None
+    calibration: int | None = Field(description="the number of the calibration of its answers")
+
+
+class ResidentVersion(BaseModel):
+    """A version in memory, current or not."""
+
+    version: str
+    base_model: str
+    loaded_at: str
+    load_seconds: float
+    bytes: int = Field(description="memory that it does not share with the base")
+
+
+class StatusResponse(SlotStatus):
+    """The fast model's status at the top, as Lyra reads it; the slow one's under `slow`."""
+
+    slow: SlotStatus
+    resident: list[ResidentVersion]
+    database: str
+    database_found: bool
+    follow_error: str | None = Field(
+        description="why the registry can't be followed, or its active version not served"
+    )
+    prediction_log: LogStatus = Field(description="how the log of predictions is doing")
+
+
+class AdapterItem(BaseModel):
+    """A version in the registry."""
+
+    name: str
+    base_model: str
+    path: str
+    digest: str
+    status: str = Field(description="passed, rejected, or unproven")
+    aliases: list[str] = Field(description="active, previous")
+    samples_used: int
+    created_at: str
+    resident: bool
+
+
+class AdaptersResponse(BaseModel):
+    """Every version that exists."""
+
+    ok: bool = True
+    adapters: list[AdapterItem]
+    message: str = ""

@@ -1,0 +1,49 @@
+"""The calibration of what is served: read with the registry, carried by ``Served``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Engine
+
+from lyra_nli.errors import StorageError
+from lyra_nli.feedback.calibration import current_calibrator
+from lyra_nli.ml_server.slot import Calibration, Served, Slot
+from lyra_nli.storage.engine import read
+from lyra_nli.storage.generation import look
+
+
+class Calibrations:
+    """What is current now, by base and version; made anew for every look.
+
+    Attributes:
+        problems: why some version goes on with the calibration that it had.
+
+    Raises:
+        StorageError: the database can't be read.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        with read(engine) as connection:
+            self._generation, _ = look(connection)
+        self.problems: list[str] = []
+
+    def renewed(self, served: Served, base_model: str) -> Served:
+        """Give the same weights with the present calibration; itself if that has not changed."""
+        try:
+            with read(self._engine) as connection:
+                found = current_calibrator(connection, self._generation, base_model, served.name)
+        except StorageError as error:
+            self.problems.append(f"{served.name} keeps the calibration that it had: {error}")
+            return served
+        calibration = Calibration(*found) if found else None
+        same = calibration == served.calibration
+        return served if same else replace(served, calibration=calibration)
+
+    def renew(self, slot: Slot) -> None:
+        """Do so for all that is in memory."""
+        for served in (slot.pristine, *slot.all_resident()):
+            fresh = self.renewed(served, slot.base.name)
+            if fresh is not served:
+                slot.exchange(served, fresh)

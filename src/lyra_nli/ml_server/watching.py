@@ -1,0 +1,64 @@
+"""The watch in the server: the same look as `lyra-nli monitor check`, every few minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from lyra_nli.dashboard.view import UNREADABLE
+from lyra_nli.monitoring.watch import Checked, check
+from lyra_nli.settings import Settings
+from lyra_nli.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Looks, and goes on after every failure; says each failure once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.error: str | None = None
+
+    def look(self) -> Checked | None:
+        """Look once, blocking; None when that failed, and then `error` says why."""
+        try:
+            workspace = Workspace.open(self._settings)
+            try:
+                checked = check(workspace)
+            finally:
+                workspace.engine.dispose()
+        except UNREADABLE as error:
+            if str(error) != self.error:
+                logger.warning("the watch can't look: %s", error)
+            self.error = str(error)
+            return None
+        self.error = None
+        return checked
+
+
+@asynccontextmanager
+async def watching(settings: Settings) -> AsyncIterator[None]:
+    """Look every `monitoring.check_minutes`, in a thread; 0: never. For a server's lifespan."""
+    task = asyncio.create_task(_keep_watching(settings), name="watching")
+    task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _keep_watching(settings: Settings) -> None:
+    watcher, seconds = Watcher(settings), settings.monitoring.check_minutes * 60
+    while seconds:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(watcher.look)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.error("the watch ended, restart the server: %s", error, exc_info=error)
