@@ -326,8 +326,8 @@ def test_the_page_brings_everything_and_nothing_inline(newer: World, page: str) 
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     links = re.findall(r'(?:src|href)="(review/[^"]+)"', page)
-    assert len(set(links)) == 3
-    for name in ("api", "view", "preferences", "evidence"):
+    assert len(set(links)) == 4
+    for name in ("api", "http", "view", "preferences", "evidence"):
         links.append(f"review/static/{name}.js")
     for link in links:
         response = newer.client.get(f"/{link}")

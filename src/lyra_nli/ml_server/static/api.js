@@ -1,35 +1,10 @@
 // The server, as this page sees it.
 
-/** An answer that is no success: `status` is 0 when there was no answer at all. */
-export class Refusal extends Error {
-  constructor(status, body) {
-    super(body.message || "The server can't be reached.");
-    this.status = status;
-    this.problems = body.problems || [];
-    this.hint = body.hint || "";
-    this.details = body.details || []; // {parameter, code, message} of everything that is wrong
-  }
-}
+import { Refusal, call, post as send } from "./http.js";
 
-async function call(path, options) {
-  let answer;
-  let body = {};
-  try {
-    answer = await fetch(path, { cache: "no-store", ...options });
-    body = await answer.json();
-  } catch {
-    if (!answer) throw new Refusal(0, { hint: "Is it running? Nothing was lost: try again." });
-  }
-  if (!answer.ok) throw new Refusal(answer.status, { message: answer.statusText, ...body });
-  return body;
-}
+export { Refusal };
 
-const post = (path, body, key) =>
-  call(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
-    body: JSON.stringify(body),
-  });
+const post = (path, body, key) => send(path, body, key && { "Idempotency-Key": key });
 
 /** A key that is new for every intended write: sent again with it, a write is done once. */
 export const newKey = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
