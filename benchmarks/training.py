@@ -37,6 +37,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import (
@@ -67,13 +68,14 @@ WAYS = (
     ("4", "all", 1e-3),
     ("4", "all", 5e-4),
     ("6", "all", 1e-3),
-    ("all", "query,value", 1e-3),
-    ("all", "query,value", 5e-4),
+    ("all", "all", 1e-3),
+    ("all", "all", 5e-4),
 )
 """(upper layers, modules, learning rate) whose accuracy is compared."""
 
 SIZES = (1_000, 10_000, 50_000)
 GROWTH_CACHE_MB = 256
+PASSES_PAIRS = 320
 
 OURS = {
     "GOMP_SPINCOUNT": "2000",
@@ -106,6 +108,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="JSONL instead of the demo's project")
     parser.add_argument("--group", default="topic", help="the column to group by")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--plot", type=Path, help="where `layers` draws its figure")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -130,7 +133,7 @@ def main() -> None:
 
 
 def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000) -> None:
-    """Wall time, memory and size of one fit, ours and the Trainer's."""
+    """Wall time, memory and size of one fit, ours and the Trainer's, in turn."""
     setups = {
         "Trainer + PEFT": Setup("trainer", pairs=pairs, model=model),
         "ours, all layers": Setup(
@@ -139,26 +142,39 @@ def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000
         "ours, default": Setup("ours", pairs=pairs, model=model),
         "ours, default, hidden states cached": Setup("cached", pairs=pairs, model=model),
     }
+    runs = in_turn(setups, options.seeds)
+    rows = {name: medians(found) for name, found in runs.items()}
+    peer = rows["Trainer + PEFT"]
     print(
         "| | seconds | faster | first step s | peak MB | memory | trained | adapter MB |\n"
         "|---|---|---|---|---|---|---|---|"
     )
-    peer: Mapping[str, float] = {}
-    for name, setup in setups.items():
-        # The peer takes so long that one run of it has to do.
-        seeds = 1 if setup.way == "trainer" else options.seeds
-        runs = [run(replace(setup, seed=seed)) for seed in range(seeds)]
-        row = {key: statistics.median(each[key] for each in runs) for key in runs[0]}
-        peer = peer or row
+    for name, row in rows.items():
         print(
             f"| {name} | {row['seconds']:.1f} | {peer['seconds'] / row['seconds']:.1f}x "
             f"| {row['first_step']:.1f} | {row['peak_mb']:.0f} "
             f"| {row['peak_mb'] / peer['peak_mb']:.0%} | {row['trained']:.2%} "
-            f"| {row['adapter_mb']:.2f} |",
-            flush=True,
+            f"| {row['adapter_mb']:.2f} |"
         )
-    medians = f"medians of {options.seeds} seeds (Trainer: one)"
-    print(f"\n{pairs} pairs, {peer['tokens']:.0f} tokens on average, {medians}")
+    print(
+        f"\n{pairs} pairs, {peer['tokens']:.0f} tokens on average, medians of {options.seeds} seeds"
+    )
+
+
+def in_turn(setups: Mapping[str, Setup], seeds: int) -> dict[str, list[dict[str, float]]]:
+    """Run all setups with one seed, then with the next: slow minutes of the machine hit all."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in setups}
+    for seed in range(seeds):
+        for name, setup in setups.items():
+            runs[name].append(run(replace(setup, seed=seed)))
+            done = {key: round(value, 3) for key, value in runs[name][-1].items()}
+            print(f"seed {seed}, {name}: {done}", file=sys.stderr, flush=True)
+    return runs
+
+
+def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Median of every figure."""
+    return {key: statistics.median(each[key] for each in runs) for key in runs[0]}
 
 
 def small(options: argparse.Namespace) -> None:
@@ -168,40 +184,76 @@ def small(options: argparse.Namespace) -> None:
 
 def layers(options: argparse.Namespace) -> None:
     """Accuracy on other groups, and seconds, against the number of layers that learn."""
-    print(
-        "| upper layers | modules | learning rate | accuracy | by seed | seconds |\n"
-        "|---|---|---|---|---|---|"
-    )
-    for count, modules, rate in WAYS:
-        setup = Setup("ours", layers=count, modules=modules, rate=rate, holdout=True)
-        runs = [run(replace(setup, seed=seed)) for seed in range(options.seeds)]
-        found = [each["accuracy"] for each in runs]
-        seconds = statistics.median(each["seconds"] for each in runs)
-        print(
-            f"| {count} | {modules} | {rate:g} | {statistics.mean(found):.3f} "
-            f"| {', '.join(f'{value:.3f}' for value in found)} | {seconds:.1f} |",
-            flush=True,
+    setups = {
+        f"{count} | {modules} | {rate:g}": Setup(
+            "ours", layers=count, modules=modules, rate=rate, holdout=True
         )
+        for count, modules, rate in WAYS
+    }
+    runs = in_turn(setups, options.seeds)
+    print(
+        "| upper layers | modules | learning rate | accuracy | by seed | seconds | cached |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    for name, found in runs.items():
+        row = medians(found)
+        print(f"| {name} | {by_seed(found)} | {row['seconds']:.1f} | {row['fit_seconds']:.1f} |")
+    if options.plot:
+        plot_layers(setups, runs, options.plot)
+
+
+def plot_layers(
+    setups: Mapping[str, Setup], runs: Mapping[str, Sequence[Mapping[str, float]]], file: Path
+) -> None:
+    """Draw time and accuracy against the layers that learn; all linears, the best rate of each."""
+    best: dict[str, str] = {}
+    for name, setup in setups.items():
+        rival = best.get(setup.layers, name)
+        if setup.modules == "all" and mean(runs[name]) >= mean(runs[rival]):
+            best[setup.layers] = name
+    names, place = list(best.values()), list(range(len(best)))
+    figure, bars = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    bars.bar(place, [medians(runs[n])["seconds"] for n in names], width=0.5, color="#cfd8dc")
+    bars.set(ylabel="seconds (bars)", xlabel="upper layers that learn")
+    bars.set_xticks(place, list(best))
+    line = bars.twinx()
+    for at, name in zip(place, names, strict=True):
+        line.plot([at] * len(runs[name]), [r["accuracy"] for r in runs[name]], "o", c="#90a4ae")
+    line.plot(place, [mean(runs[name]) for name in names], "o-", c="#0d47a1")
+    line.set(ylabel="accuracy on other topics: seeds, mean (line)")
+    figure.savefig(file)
+
+
+def mean(runs: Sequence[Mapping[str, float]]) -> float:
+    """Mean accuracy."""
+    return statistics.mean(each["accuracy"] for each in runs)
+
+
+def by_seed(runs: Sequence[Mapping[str, float]]) -> str:
+    """Mean accuracy, and every seed's."""
+    found = ", ".join(f"{each['accuracy']:.3f}" for each in runs)
+    return f"{mean(runs):.3f} | {found}"
 
 
 def passes(options: argparse.Namespace) -> None:
     """Seconds against the rows of a pass."""
+    setups = {
+        str(rows): Setup("cached", pairs=PASSES_PAIRS, batch=rows) for rows in (4, 8, 15, 32, 64)
+    }
+    runs = in_turn(setups, options.seeds)
     print("| rows a pass | seconds per 1,000 rows and epoch |\n|---|---|")
-    for rows in (4, 8, 15, 32, 64):
-        runs = [run(Setup("cached", seed=seed, batch=rows)) for seed in range(options.seeds)]
-        seconds = statistics.median(each["fit_seconds"] for each in runs)
-        print(f"| {rows} | {seconds / 3:.1f} |", flush=True)
+    for name, found in runs.items():
+        seconds = medians(found)["fit_seconds"] / Setup.epochs
+        print(f"| {name} | {seconds / PASSES_PAIRS * 1000:.1f} |")
 
 
 def full(options: argparse.Namespace) -> None:
     """Full fine-tuning on the rows of `layers`."""
-    runs = [run(Setup("full", seed=seed, holdout=True)) for seed in range(options.seeds)]
-    found = [each["accuracy"] for each in runs]
-    seconds = statistics.median(each["seconds"] for each in runs)
+    setups = {"full fine-tuning": Setup("full", holdout=True)}
+    runs = in_turn(setups, options.seeds)["full fine-tuning"]
     print(
         "| | accuracy | by seed | seconds |\n|---|---|---|---|\n"
-        f"| full fine-tuning | {statistics.mean(found):.3f} "
-        f"| {', '.join(f'{value:.3f}' for value in found)} | {seconds:.1f} |"
+        f"| full fine-tuning | {by_seed(runs)} | {medians(runs)['seconds']:.1f} |"
     )
 
 
