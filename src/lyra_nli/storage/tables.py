@@ -342,14 +342,14 @@ nli_calibrations = _ours(
     "nli_calibrations",
     Column("id", String(64), primary_key=True),
     Column("version", Integer, nullable=False, unique=True),
-    Column("base_model", Text, nullable=False, server_default=""),
-    Column("source", Text, nullable=False, server_default="nli", doc="the version it corrects"),
     Column("method", String(32), nullable=False),
     Column("params_json", Text, nullable=False),
-    Column("metrics_json", Text, nullable=False, server_default="{}"),
     Column("samples", Integer, nullable=False),
     Column("created_at", String(40), nullable=False),
     Column("is_current", Integer, nullable=False, server_default="0"),
+    Column("base_model", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default="nli", doc="the version it corrects"),
+    Column("metrics_json", Text, nullable=False, server_default="{}"),
 )
 """One is current at most for each base model and source."""
 
@@ -359,11 +359,11 @@ nli_calibration_events = _ours(
     Column("at", String(40), nullable=False),
     Column("who", Text, nullable=False),
     Column("action", String(16), nullable=False),
-    Column("base_model", Text, nullable=False, server_default=""),
-    Column("source", Text, nullable=False, server_default="nli"),
     Column("from_version", Integer),
     Column("to_version", Integer),
     Column("reason", Text, nullable=False, server_default=""),
+    Column("base_model", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default="nli"),
 )
 """Calibration history: append-only; fit, rollback."""
 

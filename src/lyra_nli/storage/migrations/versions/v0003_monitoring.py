@@ -95,10 +95,10 @@ def steps(schema: Schema) -> list[Step]:
     """List what this version adds to a database of that schema."""
     added = [step for table, what in _TABLES for step in schema.create_table(table, what)]
     for table in ("nli_calibrations", "nli_calibration_events"):
-        added += schema.add_column(table, "base_model", "TEXT NOT NULL DEFAULT ''", "whose it is")
-        added += schema.add_column(table, "source", "TEXT NOT NULL DEFAULT 'nli'", "whose it is")
+        added += schema.add_column(table, "base_model", "TEXT DEFAULT '' NOT NULL", "whose it is")
+        added += schema.add_column(table, "source", "TEXT DEFAULT 'nli' NOT NULL", "whose it is")
     added += schema.add_column(
-        "nli_calibrations", "metrics_json", "TEXT NOT NULL DEFAULT '{}'", "how good it was"
+        "nli_calibrations", "metrics_json", "TEXT DEFAULT '{}' NOT NULL", "how good it was"
     )
     added += schema.add_index(
         "ix_nli_reviews_random", "nli_reviews", _RANDOM_REVIEWS, "counts corrections by day"
