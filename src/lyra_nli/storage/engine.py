@@ -1,11 +1,17 @@
-"""Connections: to a SQLite file by default, to PostgreSQL by its URL."""
+"""Connections: to a SQLite file by default, to PostgreSQL by its URL.
+
+Nothing here reads a SQLite file but SQLite. A process that opens the file in another way, and closes
+it again, loses the locks of all its connections to it (they are POSIX advisory locks); another
+process that ends then believes to be the last one, and takes the log of changes away beneath them
+(https://sqlite.org/howtocorrupt.html, 2.2).
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -21,8 +27,6 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from lyra_nli.errors import InputError, StorageError
 
 T = TypeVar("T")
-
-_SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 def open_database(
@@ -204,9 +208,7 @@ def _check_file(path: Path, *, create: bool) -> None:
         if path.is_dir():
             raise StorageError(f"{path} is a folder: name a file in it")
         if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(len(_SQLITE_HEADER))
-            if start and start != _SQLITE_HEADER:
+            if "not a database" in _complaint(path):
                 raise StorageError(f"{path} is not a SQLite database")
         elif create:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,6 +219,17 @@ def _check_file(path: Path, *, create: bool) -> None:
             )
     except OSError as error:
         raise StorageError(f"can't open {path}: {error.strerror}") from error
+
+
+def _complaint(path: Path) -> str:
+    """What SQLite says to a file that it only reads; empty when it can."""
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return ""
 
 
 def _open_sqlite(path: Path, *, read_only: bool, create: bool, busy_timeout: float) -> Engine:
@@ -244,12 +257,10 @@ def _must_be_immutable(path: Path) -> bool:
     path = path.resolve()
     if os.access(path.parent, os.W_OK):
         return False
-    with path.open("rb") as file:
-        in_wal_mode = file.read(20)[18:] == b"\x02\x02"
-    log = path.with_name(f"{path.name}-wal")
-    index = path.with_name(f"{path.name}-shm")
-    if not in_wal_mode or (log.exists() and index.exists()):
+    complaint = _complaint(path)
+    if "unable to open" not in complaint and "readonly" not in complaint:
         return False
+    log = path.with_name(f"{path.name}-wal")
     if log.exists() and log.stat().st_size:
         raise StorageError(
             f"{path} has changes in {log.name} that can't be read in a folder without write "

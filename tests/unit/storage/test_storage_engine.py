@@ -111,6 +111,25 @@ def test_a_reader_keeps_its_state_while_another_writes(engine: Engine) -> None:
         assert reader.execute(text("SELECT count(*) FROM t")).scalar() == 1
 
 
+def test_opening_a_database_again_keeps_the_locks_of_those_who_have_it_open(engine: Engine) -> None:
+    """Without them the other process takes the log away, and the database is damaged."""
+    file = Path(str(engine.url.database))
+    other = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); "
+    other += "c.commit(); c.close()"
+    with read(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 0
+        for read_only in (False, True):
+            open_database(str(file), read_only=read_only).dispose()
+        words = [sys.executable, "-c", other, str(file), "INSERT INTO t VALUES ('x')"]
+        subprocess.run(words, check=True)
+        assert file.with_name(f"{file.name}-wal").exists()
+    with write(engine) as connection:
+        connection.execute(text("INSERT INTO t VALUES ('y')"))
+    engine.dispose()
+    assert fetch(file, "PRAGMA integrity_check") == [("ok",)]
+    assert fetch(file, "SELECT a FROM t ORDER BY a") == [("x",), ("y",)]
+
+
 def test_the_second_writer_waits_and_then_says_so(engine: Engine) -> None:
     with (
         write(engine),
