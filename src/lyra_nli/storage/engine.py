@@ -1,9 +1,9 @@
 """Connections: to a SQLite file by default, to PostgreSQL by its URL.
 
-Nothing here reads a SQLite file but SQLite. A process that opens the file in another way, and closes
-it again, loses the locks of all its connections to it (they are POSIX advisory locks); another
-process that ends then believes to be the last one, and takes the log of changes away beneath them
-(https://sqlite.org/howtocorrupt.html, 2.2).
+Nothing here reads a SQLite file but SQLite. A process that opens the file in another way, and
+closes it again, loses the locks of all its connections to it (they are POSIX advisory locks);
+another process that ends then believes to be the last one, and takes the log of changes away
+beneath them (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
