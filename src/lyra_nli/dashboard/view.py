@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from lyra_nli.dashboard.memory import Memory
 from lyra_nli.errors import LyraNliError
@@ -31,6 +32,7 @@ PATIENCE: Final = 0.1
 UNREADABLE: Final = (
     LyraNliError,
     OSError,
+    SQLAlchemyError,
     ArithmeticError,
     AttributeError,
     LookupError,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import JsonValue
@@ -25,7 +24,7 @@ from lyra_nli.ml_server.feedback_schemas import (
     UndoRequest,
 )
 from lyra_nli.ml_server.progress import review_progress
-from lyra_nli.ml_server.wire import LyraRoute, error_response
+from lyra_nli.ml_server.wire import OwnPagesRoute, error_response
 from lyra_nli.settings import ReviewSettings, Settings
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -45,22 +44,14 @@ IdempotencyKey = Annotated[
 Reviewer = Annotated[str, Query(max_length=200, description="who does it")]
 
 
-_LOOPBACK: Final = ("127.0.0.1", "::1")
-_OWN_NAME: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
-
-
-class FeedbackRoute(LyraRoute):
-    """A route that a browser may only use from a page of this server."""
+class FeedbackRoute(OwnPagesRoute):
+    """A route that a browser may only use from a page of this server, and only with JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Refuse foreign pages, and bodies that a foreign page could send unasked."""
+        """Refuse bodies that a foreign page could send unasked."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            if _called_by_foreign_name(request):
-                return error_response(403, "on this machine, feedback is only taken at localhost")
-            if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-                return error_response(403, "feedback is not taken from pages of other sites")
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if request.method == "POST" and kind != "application/json":
                 return error_response(415, "send the body as application/json")
@@ -70,16 +61,6 @@ class FeedbackRoute(LyraRoute):
             return response
 
         return handle
-
-
-def _called_by_foreign_name(request: Request) -> bool:
-    """Whether a page may have had its own name point at this machine (DNS rebinding).
-
-    To the browser that page is then one of ours. The address is that of the connection; a
-    server that others reach at another one may have any name.
-    """
-    address, _ = request.scope.get("server") or ("", None)
-    return address in _LOOPBACK and not _OWN_NAME.fullmatch(request.headers.get("host", ""))
 
 
 def create_feedback_router(settings: Settings) -> APIRouter:

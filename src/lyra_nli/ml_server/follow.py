@@ -11,6 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from lyra_nli.errors import LyraNliError
 from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.slot import Slot
@@ -59,7 +61,7 @@ class Follower:
                     problems += [problem] if problem else []
                     calibrations.renew(slot)
                 problems += dict.fromkeys(calibrations.problems)
-        except (LyraNliError, OSError) as error:
+        except (LyraNliError, OSError, SQLAlchemyError) as error:
             problems.append(str(error))
         self._tell("\n".join(problems) or None)
 

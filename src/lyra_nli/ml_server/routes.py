@@ -27,7 +27,7 @@ from lyra_nli.ml_server.schemas import (
     ReadyResponse,
     WarmupResponse,
 )
-from lyra_nli.ml_server.wire import LyraRoute, by_pair_id
+from lyra_nli.ml_server.wire import LyraRoute, OwnPagesRoute, by_pair_id
 from lyra_nli.records import Judgement
 
 _ERRORS = {
@@ -101,7 +101,7 @@ def _result(pair_id: str, judgement: Judgement, model_version: str, calibrated: 
 
 
 def _adapters(service: NLIService) -> APIRouter:
-    router = APIRouter(route_class=LyraRoute, prefix="/nli", tags=["adapters"])
+    router = APIRouter(route_class=OwnPagesRoute, prefix="/nli", tags=["adapters"])
 
     @router.post("/adapter/load", responses=_errors(404, 409, 422, 503))
     async def load(request: LoadRequest | None = None) -> LoadResponse:

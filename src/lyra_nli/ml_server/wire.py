@@ -20,6 +20,8 @@ MAX_BODY_BYTES: Final = 64 * 2**20
 RETRY_AFTER_SECONDS: Final = 2
 MAX_PROBLEMS: Final = 100
 
+_LOOPBACK: Final = ("127.0.0.1", "::1")
+_OWN_NAME: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 _POSITION = re.compile(r"^pair (\d+): ")
 
 
@@ -49,6 +51,33 @@ class LyraRoute(APIRoute):
                 return response
 
         return handle
+
+
+class OwnPagesRoute(LyraRoute):
+    """A route that a browser may only use from a page of this server; programs always may."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Refuse what pages of other sites ask for."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            if _called_by_foreign_name(request):
+                return error_response(403, "on this machine, this is only done at localhost")
+            if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+                return error_response(403, "pages of other sites may not ask for this")
+            return await handler(request)
+
+        return handle
+
+
+def _called_by_foreign_name(request: Request) -> bool:
+    """Whether a page may have had its own name point at this machine (DNS rebinding).
+
+    To the browser that page is then one of ours. The address is that of the connection; a
+    server that others reach at another one may have any name.
+    """
+    address, _ = request.scope.get("server") or ("", None)
+    return address in _LOOPBACK and not _OWN_NAME.fullmatch(request.headers.get("host", ""))
 
 
 def error_response(

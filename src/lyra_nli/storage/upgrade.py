@@ -22,7 +22,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect
 
 from lyra_nli.errors import StorageError
 from lyra_nli.storage.engine import open_database, read, sqlite_file, write
@@ -120,8 +120,10 @@ def _refuse_existing(engine: Engine, location: str) -> NoReturn:
 
 def _plan(connection: Connection) -> list[str]:
     words = [step.words for step in _pending_steps(connection)]
-    if words or _pending_versions(connection):
-        words.append(f"table {VERSION_TABLE}: which upgrades this database has had")
+    first = not inspect(connection).has_table(VERSION_TABLE)
+    if _pending_versions(connection):
+        kept = f"{'table' if first else 'row in'} {VERSION_TABLE}"
+        words.append(f"{kept}: which upgrades this database has had")
     return words
 
 

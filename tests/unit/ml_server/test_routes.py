@@ -286,6 +286,19 @@ def test_load_status_list_and_unload(world: World) -> None:
     run(world, work)
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_pages_of_other_sites_change_nothing(world: World, site: str) -> None:
+    world.publish()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        await client.post("/nli/adapter/load", json={"adapter_path": "v1"})
+        for path in ("/nli/adapter/load", "/nli/adapter/unload"):
+            refused(await client.post(path, headers={"Sec-Fetch-Site": site}), 403)
+        assert (await client.get("/nli/adapter/status")).json()["version"] == "lora-lyra-v1"
+
+    run(world, work)
+
+
 def test_refused_loads_have_the_right_status(world: World) -> None:
     rejected, broken = world.publish(status="rejected"), world.publish(seed=2)
     (broken.path / "evil.pkl").write_bytes(b"\x80\x04.")
