@@ -212,10 +212,10 @@ class MonitoringSettings(Section):
         0.05, gt=0, lt=1, description="how often a version that is no worse may be called worse"
     )
     alert_calibration: Share = Field(
-        0.1, description="calibration error of the served confidence, proven, from which to alert"
+        0.1, description="calibration error of the served confidence from which to alert"
     )
     alert_disagreement: Share = Field(
-        0.2, description="share of pairs on which two versions disagree, proven, likewise"
+        0.2, description="share of pairs on which a shadow disagrees, likewise"
     )
     alert_drift: float = Field(
         0.25, gt=0, description="population stability index of a week, likewise"

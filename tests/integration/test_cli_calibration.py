@@ -118,3 +118,26 @@ def test_what_can_not_be_done_is_an_error(world: World) -> None:
     assert isinstance(world.run("calibrate", "v7").exception, AdapterNotFoundError)
     nothing = world.run("calibration", "rollback", "--reason", "x").exception
     assert isinstance(nothing, ConflictError)
+
+
+def test_a_rollback_is_of_the_base_that_is_named(world: World) -> None:
+    world.review(60, "base")
+    for base in ("slow", FAST):
+        assert world.run("calibrate", "base", "--base", base).exit_code == 0
+    for version in ("base",), ():
+        back = world.run(
+            "calibration",
+            "rollback",
+            *version,
+            "--to",
+            "0" if version else "1",
+            "--reason",
+            "x",
+            "--base",
+            "slow",
+            "--json",
+        )
+        assert json.loads(back.output)["base_model"] == "slow"
+    facts = json.loads(world.run("calibration", "show", "base", "--base", FAST, "--json").output)
+    assert [event["base_model"] for event in facts["events"]] == [FAST]
+    assert [each["is_current"] for each in facts["calibrations"]] == [True]

@@ -86,11 +86,12 @@ def call(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_commands(world: World, call: Any) -> None:
     checked = call("monitor check")
-    assert checked.exit_code == 1
+    assert checked.exit_code == 9
     assert "ALERT  correction_rate" in checked.output
     assert "1 alert(s) open" in checked.output
     facts = json.loads(call("monitor check --json").stdout)
     assert (facts["raised"], len(facts["open"])) == ([], 1)
+    assert [finding["exceeded"] for finding in facts["findings"]] == [True]
 
     status = call("status").output
     assert "ALERT       correction_rate" in status
@@ -119,7 +120,7 @@ def test_the_commands(world: World, call: Any) -> None:
 def test_an_automatic_rollback(world: World, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRA_MONITORING__AUTO_ROLLBACK", "true")
     checked = call("monitor check")
-    assert checked.exit_code == 1
+    assert checked.exit_code == 9
     assert "[rolled back to base]" in checked.output
     with world.registry() as registry:
         assert registry.active(world.fast.name) is None
@@ -130,6 +131,19 @@ def test_an_automatic_rollback(world: World, call: Any, monkeypatch: pytest.Monk
     assert fetch(Path(world.database), "SELECT action FROM nli_alerts") == [
         ("rolled back to base",)
     ]
+
+
+def test_a_decision_of_a_person_stands(
+    world: World, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRA_MONITORING__AUTO_ROLLBACK", "true")
+    assert "[rolled back to base]" in call("monitor check").output
+    with world.registry() as registry:
+        registry.activate(V1, who="ada", reason="the reviewers were wrong")
+    checked = call("monitor check")
+    assert (checked.exit_code, "resolved correction_rate" in checked.output) == (0, True)
+    with world.registry() as registry:
+        assert registry.events(world.fast.name)[-1].who == "ada"
 
 
 def test_two_watches_at_once_act_once(world: World) -> None:
@@ -181,8 +195,21 @@ def test_a_watch_that_can_not_look_goes_on(
     )
     with closing(sqlite3.connect(world.database)) as connection, connection:
         connection.execute(damaged, [world.fast.name])
-    assert watcher.look() is None
-    assert "str" in (watcher.error or "")
+    checked = watcher.look()
+    assert checked is not None, "one damaged row does not silence the watch"
+    assert [finding.rule for finding in checked.findings] == ["correction_rate"]
+
+
+def test_the_server_looks_before_it_sleeps(world: World) -> None:
+    async def live() -> None:
+        async with watching(with_monitoring(world.settings, check_minutes=60.0)):
+            for _ in range(100):
+                if fetch(Path(world.database), "SELECT * FROM nli_alerts"):
+                    return
+                await asyncio.sleep(0.1)
+        pytest.fail("nothing was looked at")
+
+    asyncio.run(live())
 
 
 def test_no_watch_when_it_is_told_so(world: World) -> None:

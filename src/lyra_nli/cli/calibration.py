@@ -40,11 +40,11 @@ def calibrate(
     from lyra_nli.feedback.calibration import evaluate
 
     workspace = open_workspace(config, db)
-    base = base or workspace.settings.nli.fast_model
+    source, base_model = _owner(workspace, version, base)
     answer = evaluate(
         workspace.engine,
-        source=_source(workspace, version, base),
-        base_model=base,
+        source=source,
+        base_model=base_model,
         directory=workspace.registry.directory,
         who=who(),
     )
@@ -72,9 +72,8 @@ def show(
     from lyra_nli.feedback.calibration import get_history
 
     workspace = open_workspace(config, db, read_only=True)
-    base = base or workspace.settings.nli.fast_model
-    source = _source(workspace, version, base) if version else None
-    history = get_history(workspace.engine, source=source, base_model=base if version else None)
+    source, base_model = _owner(workspace, version, base) if version else (None, base)
+    history = get_history(workspace.engine, source=source, base_model=base_model)
     if as_json:
         print_json(history)
         return
@@ -110,18 +109,26 @@ def rollback(
     from lyra_nli.feedback.calibration import rollback as go_back
 
     workspace = open_workspace(config, db)
-    base = base or workspace.settings.nli.fast_model
-    source = _source(workspace, version, base) if version else None
-    answer = go_back(workspace.engine, reason=reason, version=to, source=source, who=who())
+    source, base_model = _owner(workspace, version, base) if version else (None, base)
+    answer = go_back(
+        workspace.engine,
+        reason=reason,
+        version=to,
+        source=source,
+        base_model=base_model,
+        who=who(),
+    )
     if as_json:
         print_json(answer)
     else:
         click.echo(answer["message"])
 
 
-def _source(workspace: Workspace, reference: str, base: str) -> str:
+def _owner(workspace: Workspace, reference: str, base: str | None) -> tuple[str, str]:
+    """The source that is meant, and its base: a version that is named has its own."""
+    base = base or workspace.settings.nli.fast_model
     version = workspace.registry.resolve(reference, base)
-    return version.name if version else "base"
+    return (version.name, version.base_model) if version else ("base", base)
 
 
 def _print_evaluation(answer: Mapping[str, Any]) -> None:

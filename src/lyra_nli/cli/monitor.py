@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from lyra_nli.monitoring.changes import Change
     from lyra_nli.monitoring.report import Report
 
+ALERT_OPEN: Final = 9
+"""Exit code, as of a training that did not pass: no error has it, see `lyra_nli.errors`."""
+
 
 @click.group()
 def monitor() -> None:
@@ -31,7 +34,7 @@ def monitor() -> None:
 @place_options
 @json_option
 def check(config: Path | None, db: str | None, as_json: bool) -> None:
-    """Apply the alert rules once, as the server does. Exit code 0: no alert is open, 1: some are.
+    """Apply the alert rules once, as the server does. Exit code 0: no alert is open, 9: some are.
 
     Alerts are kept, told to the webhook, and lead to a rollback where the settings say so.
     """
@@ -40,7 +43,7 @@ def check(config: Path | None, db: str | None, as_json: bool) -> None:
     found = look(open_workspace(config, db))
     if as_json:
         print_json(asdict(found))
-        sys.exit(1 if found.open else 0)
+        sys.exit(ALERT_OPEN if found.open else 0)
     marks = {True: "ALERT", False: "ok", None: "?"}
     for finding in found.findings:
         click.echo(f"{marks[finding.exceeded]:6} {finding.rule:16} {finding.message}")
@@ -50,7 +53,7 @@ def check(config: Path | None, db: str | None, as_json: bool) -> None:
         action = f"  [{alert.action}]" if alert.action else ""
         click.echo(f"open   {alert.rule} of {alert.version} since {alert.at[:16]}{action}")
     click.echo(f"{len(found.open)} alert(s) open" if found.open else "nothing to look at")
-    sys.exit(1 if found.open else 0)
+    sys.exit(ALERT_OPEN if found.open else 0)
 
 
 @monitor.command()

@@ -34,11 +34,13 @@ class Metric:
         rows: what each row adds to the sums, float64 [n, f].
         of: the figures of many sums at once, [b, f] -> [b].
         bounds: between which the figure lies, whatever the rows.
+        inflated: chance adds to the figure, as it does to a distance; see `estimate`.
     """
 
     rows: NDArray[np.float64]
     of: Callable[[Sums], Figures]
     bounds: tuple[float, float] = (0.0, math.inf)
+    inflated: bool = False
 
     @property
     def value(self) -> float:
@@ -92,9 +94,11 @@ def estimate(
     """Each figure with its interval; all are of the same rows (n > 0) and the same resamples.
 
     Basic bootstrap intervals over whole groups: Davison & Hinkley (1997), Bootstrap methods and
-    their application, 2.2.1 and 3.8. What chance adds to a figure it adds again in a resample: a
-    calibration error is larger there than in its sample. These intervals take that off;
-    percentiles of the resamples would add it twice.
+    their application, 2.2.1 and 3.8. What chance adds to an inflated figure it adds again in a
+    resample: a calibration error is larger there than in its sample. A basic interval takes that
+    off, and ends too low where the error is real; percentiles add it twice, and leave out an error
+    of zero. The interval of an inflated figure is the two together. It is approximate: see "The
+    figures" in docs/calibration.md for how often it holds the true error.
 
     Args:
         groups: [n]; rows of one group are no independent evidence.
@@ -110,7 +114,7 @@ def estimate(
         for name, metric in metrics.items():
             drawn[name].append(metric.of(weights @ sums[name]))
     intervals = {
-        name: _interval(value, np.concatenate(drawn[name]), metrics[name].bounds)
+        name: _interval(value, np.concatenate(drawn[name]), metrics[name])
         for name, value in values.items()
     }
     return {name: Estimate(value, *intervals[name], *shape) for name, value in values.items()}
@@ -132,8 +136,11 @@ def _by_group(rows: NDArray[np.float64], group: NDArray[np.intp], count: int) ->
     return sums
 
 
-def _interval(value: float, drawn: Figures, bounds: tuple[float, float]) -> tuple[float, float]:
+def _interval(value: float, drawn: Figures, metric: Metric) -> tuple[float, float]:
     """Mirror the resamples' spread at the figure, and keep the figure inside."""
-    below, above = np.quantile(drawn, [0.025, 0.975])
-    least, most = bounds
-    return max(min(2 * value - above, value), least), min(max(2 * value - below, value), most)
+    below, above = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
+    low, high = min(2 * value - above, value), max(2 * value - below, value)
+    if metric.inflated:
+        low, high = min(low, below), max(high, above)
+    least, most = metric.bounds
+    return max(low, least), min(high, most)

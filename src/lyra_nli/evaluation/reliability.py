@@ -83,7 +83,7 @@ def calibration_error(said: Confidence, true: Hits, place: Places) -> Metric:
         error: Figures = np.abs(sums[:, :-1]).sum(axis=1)
         return error / sums[:, -1]
 
-    return Metric(rows, of)
+    return Metric(rows, of, inflated=True)
 
 
 def debiased_error(said: Confidence, true: Hits, place: Places) -> Metric:
@@ -106,7 +106,7 @@ def debiased_error(said: Confidence, true: Hits, place: Places) -> Metric:
         error: Figures = (count * (2 * distance - _folded_mean(distance, noise))).sum(axis=1)
         return np.asarray(np.maximum(error / count.sum(axis=1), 0.0))
 
-    return Metric(rows, of)
+    return Metric(rows, of, inflated=True)
 
 
 def classwise_error(
@@ -127,7 +127,7 @@ def classwise_error(
         each = [error.of(part) for error, part in zip(errors, parts, strict=True)]
         return np.asarray(np.mean(each, axis=0))
 
-    return Metric(np.hstack([error.rows for error in errors]), of)
+    return Metric(np.hstack([error.rows for error in errors]), of, inflated=True)
 
 
 def _bin(low: float, high: float, confidence: Confidence, hits: Hits) -> Bin:

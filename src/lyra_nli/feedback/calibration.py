@@ -16,22 +16,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Engine, insert
 
-from lyra_nli.errors import ConflictError, FeedbackError
-from lyra_nli.feedback.calibration_answers import EVERY_MODEL, Model, find_model
+from lyra_nli.errors import FeedbackError
+from lyra_nli.feedback.calibration_answers import BASE, EVERY_MODEL, Model, find_model
+from lyra_nli.feedback.calibration_changes import add_version, exclusive, roll_back, whose
 from lyra_nli.feedback.calibration_evaluation import Evaluation
-from lyra_nli.feedback.calibration_rows import (
-    Owner,
-    add_version,
-    current_calibrator,
-    exclusive,
-    last_changed,
-    owner_of,
-    read_events,
-    read_versions,
-    roll_back,
-)
+from lyra_nli.feedback.calibration_rows import current_calibrator, read_events, read_versions
 from lyra_nli.feedback.calibration_samples import ENOUGH_RANDOM, read_samples
 from lyra_nli.feedback.evaluations import evaluation_facts, read_evaluations
 from lyra_nli.storage.engine import read
@@ -179,15 +170,20 @@ def get_history(
     Args:
         engine: any database, also a read-only one.
         source: only of this version; None: of all, and without bars.
-        base_model: only of this base.
+        base_model: only of this base. What the source ``base`` is the base of is known only of
+            evaluations that made a calibration: only theirs are the bars then.
     """
     generation = inspect_database(engine)
     with read(engine) as connection:
-        rows = read_evaluations(connection, generation, limit=1, source=source) if source else []
         versions = read_versions(connection, generation, base_model=base_model, source=source)
+        mixed = source == BASE and base_model is not None
+        kept = [facts["version"] for facts in versions] if mixed else None
+        rows = []
+        if source:
+            rows = read_evaluations(connection, generation, limit=1, source=source, kept_as=kept)
         return {
             "calibrations": versions,
-            "events": read_events(connection, generation, source=source),
+            "events": read_events(connection, generation, source, base_model=base_model),
             "evaluation": evaluation_facts(rows[0]._mapping) if rows else None,
             "bins": json.loads(rows[0].bins_json) if rows else [],
         }
@@ -199,6 +195,7 @@ def rollback(
     reason: str,
     version: int | None = None,
     source: str | None = None,
+    base_model: str | None = None,
     who: str = "",
 ) -> Answer:
     """Make another calibration current, in one transaction with its audit row.
@@ -208,6 +205,7 @@ def rollback(
         reason: why, for the audit row.
         version: 0: none; None: what was current when the present version was fitted.
         source: whose calibration; None: the version's own, or else the one that changed last.
+        base_model: only of this base; every base has a source ``base``.
         who: for the audit row.
 
     Raises:
@@ -222,7 +220,7 @@ def rollback(
     generation = inspect_database(engine)
     generation.require_upgraded()
     with exclusive(engine) as connection:
-        owner = _owner(connection, version, source)
+        owner = whose(connection, version, source, base_model)
         before, to = roll_back(connection, owner, version, who=who, reason=reason)
     words = f"calibration {to}" if to else "the confidence as the model gives it"
     return {
@@ -234,17 +232,3 @@ def rollback(
         "to_version": to or None,
         "message": f"Now current for {owner[1]}: {words}.",
     }
-
-
-def _owner(connection: Connection, version: int | None, source: str | None) -> Owner:
-    owner = owner_of(connection, version) if version and source is None else None
-    owner = owner or last_changed(connection, source)
-    if owner:
-        return owner
-    if version:
-        return "", source or EVERY_MODEL  # which has none of that number
-    raise ConflictError(
-        "no calibration is in use, and none ever was",
-        parameter="version",
-        expected="a calibration, which `evaluate` makes",
-    )

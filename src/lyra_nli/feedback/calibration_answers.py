@@ -115,7 +115,8 @@ def read_answers(
     for case in cases:
         known = [logged.get(case.key)]
         known += [unseen.get(review.id) for review in reversed(case.reviews)]
-        known += [_as_reviewed(review, model.source) for review in case.reviews]
+        # Only the first: a version that judged for a later one may have learned the verdict.
+        known.append(_as_reviewed(case.reviews[0], model.source))
         answer = next(filter(None, known), None)
         if answer:
             found[case.key] = answer

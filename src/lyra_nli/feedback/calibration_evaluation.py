@@ -115,6 +115,12 @@ class Evaluation:
 
     def _caution(self) -> str:
         n, groups = len(self.judged.labels), len(set(self.judged.groups))
+        if tied := self.samples.tied:
+            return (
+                f"Shared pages and claims tie these {n} pairs into {tied} groups only, so every "
+                "pair counts as independent: the intervals are too narrow, and the fit seems "
+                "better than it is. "
+            )
         if groups >= ENOUGH_GROUPS:
             return ""
         return f"These are {n} pairs in {groups} groups: the figures are no more than a hint. "

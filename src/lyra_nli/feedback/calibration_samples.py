@@ -67,6 +67,15 @@ class Samples:
         )
 
     @property
+    def tied(self) -> int:
+        """Into how many groups shared pages and claims tie the pairs, where these are too few.
+
+        Then every pair counts as independent, which it is not. 0: the groups count as they are.
+        """
+        groups = len(set(_components(self.cases)))
+        return groups if groups < min(_FEW_GROUPS, len(self.cases)) else 0
+
+    @property
     def words(self) -> str:
         """Which reviews count, and what that means for the figures."""
         if self.population == "random":
@@ -118,6 +127,9 @@ def _groups(cases: Sequence[Case]) -> list[str]:
 
     Where that ties nearly all of them together, every pair is a group of its own.
     """
-    rows = [Row(case.key, case.newest.label, case.newest.anchors) for case in cases]
-    groups = components(rows)
+    groups = _components(cases)
     return groups if len(set(groups)) >= _FEW_GROUPS else [case.key for case in cases]
+
+
+def _components(cases: Sequence[Case]) -> list[str]:
+    return components([Row(case.key, case.newest.label, case.newest.anchors) for case in cases])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Text, cast, select
 
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import calibration_evaluations
@@ -18,8 +18,12 @@ def read_evaluations(
     limit: int,
     source: str | None = None,
     key: str | None = None,
+    kept_as: Collection[int] | None = None,
 ) -> list[Row[Any]]:
-    """Rows of ``calibration_evaluations``, newest first; a database without it has none."""
+    """Rows of ``calibration_evaluations``, newest first; a database without it has none.
+
+    `kept_as` picks those that made one of these calibrations.
+    """
     if not generation.has("calibration_evaluations"):
         return []
     table = calibration_evaluations
@@ -28,6 +32,9 @@ def read_evaluations(
         statement = statement.where(table.c.source == source)
     if key is not None:
         statement = statement.where(table.c.id == key)
+    if kept_as is not None:
+        version = cast(table.c.calibration_version, Text)  # a number in Lyra's databases
+        statement = statement.where(version.in_([str(each) for each in kept_as]))
     return list(connection.execute(statement))
 
 

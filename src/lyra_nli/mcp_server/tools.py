@@ -170,6 +170,8 @@ _ROLLBACK = (
 
 def _rollback(desk: Desk, arguments: Arguments) -> Answer:
     given = _given(_ROLLBACK, arguments)
+    if given.get("source") == BASE:  # every base has one; `evaluate` measures this one's
+        given["base_model"] = desk.settings.nli.fast_model
     return calibration.rollback(desk.engine, **given, who=desk.who)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import NoSuchTableError
 
 from lyra_nli.errors import StorageError
 from lyra_nli.feedback.calibration import current_calibrator
 from lyra_nli.ml_server.slot import Calibration, Served, Slot
 from lyra_nli.storage.engine import read
-from lyra_nli.storage.generation import look
+from lyra_nli.storage.generation import Generation
+from lyra_nli.storage.tables import nli_calibrations
 
 
 class Calibrations:
@@ -26,7 +28,7 @@ class Calibrations:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         with read(engine) as connection:
-            self._generation, _ = look(connection)
+            self._generation = _generation(connection)
         self.problems: list[str] = []
 
     def renewed(self, served: Served, base_model: str) -> Served:
@@ -47,3 +49,13 @@ class Calibrations:
             fresh = self.renewed(served, slot.base.name)
             if fresh is not served:
                 slot.exchange(served, fresh)
+
+
+def _generation(connection: Connection) -> Generation:
+    """What the database is, as far as it matters here: the server looks twice a second."""
+    name = nli_calibrations.name
+    try:
+        columns = inspect(connection).get_columns(name)
+    except NoSuchTableError:
+        return Generation({})
+    return Generation({name: frozenset(column["name"] for column in columns)})

@@ -54,8 +54,9 @@ async def watching(settings: Settings) -> AsyncIterator[None]:
 async def _keep_watching(settings: Settings) -> None:
     watcher, seconds = Watcher(settings), settings.monitoring.check_minutes * 60
     while seconds:
-        await asyncio.sleep(seconds)
+        # First of all: a server that is restarted often would never look otherwise.
         await asyncio.to_thread(watcher.look)
+        await asyncio.sleep(seconds)
 
 
 def _report(task: asyncio.Task[None]) -> None:

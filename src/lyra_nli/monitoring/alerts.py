@@ -43,6 +43,8 @@ class Finding:
     Attributes:
         exceeded: the figure is over its bound; None when nobody can tell: then an open alert
             stays open.
+        since: when what it judges began; empty if that is no moment. An alert from before is
+            about something else: it is resolved.
     """
 
     rule: str
@@ -52,6 +54,7 @@ class Finding:
     value: float | None
     threshold: float
     message: str
+    since: str = ""
 
 
 def open_alerts(
@@ -87,27 +90,39 @@ def note(
     table = nli_alerts
     standing = select(table).where(table.c.resolved_at.is_(None), table.c.base_model == base_model)
     alerts = [Alert(**row._mapping) for row in connection.execute(standing)]
-    known = {(alert.rule, alert.version) for alert in alerts}
+    holds = {(f.rule, f.version): f.since for f in findings if f.exceeded is not False}
+    over, known = [], set()
+    for alert in alerts:
+        key = alert.rule, alert.version
+        if key in holds and alert.at >= holds[key]:
+            known.add(key)
+        else:
+            over.append(alert)
     raised = [
         _raise(connection, finding)
         for finding in findings
         if finding.exceeded and (finding.rule, finding.version) not in known
     ]
-    holds = {(found.rule, found.version) for found in findings if found.exceeded is not False}
-    over = [alert for alert in alerts if (alert.rule, alert.version) not in holds]
     connection.execute(
         update(table).where(table.c.id.in_([alert.id for alert in over])).values(resolved_at=now())
     )
     return raised, over
 
 
-def note_action(connection: Connection, alert_id: str, action: str) -> None:
-    """Write down what was done about an alert.
+def note_action(connection: Connection, alert_id: str, done: Sequence[str]) -> None:
+    """Write down what was done about an alert, after what is there; nothing is said twice.
 
     Args:
         connection: in a transaction for writing.
     """
-    connection.execute(update(nli_alerts).where(nli_alerts.c.id == alert_id).values(action=action))
+    own = nli_alerts.c.id == alert_id
+    # What another watch wrote meanwhile must stay: read in the same transaction, and locked.
+    before = select(nli_alerts.c.action).where(own).with_for_update()
+    action: str = connection.scalar(before) or ""
+    for words in done:
+        if words not in action:
+            action = f"{action}; {words}" if action else words
+    connection.execute(update(nli_alerts).where(own).values(action=action))
 
 
 def _raise(connection: Connection, finding: Finding) -> Alert:

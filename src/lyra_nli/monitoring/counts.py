@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import cache
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from sqlalchemy import Connection, select
@@ -74,6 +76,8 @@ def count_table(
 ) -> list[Count]:
     """Read the counts of some days, the first and the last included; oldest first.
 
+    SQLite holds whatever was put there: a row without a date or a number is passed over.
+
     Args:
         connection: for reading.
         generation: what the database is; one that was not upgraded has none.
@@ -88,7 +92,8 @@ def count_table(
         statement = statement.where(table.c.base_model == base_model)
     if kind is not None:
         statement = statement.where(table.c.kind == kind)
-    return [Count(**row._mapping) for row in connection.execute(statement)]
+    rows = (Count(**row._mapping) for row in connection.execute(statement))
+    return [count for count in rows if _readable(count)]
 
 
 def count_rows(rows: list[dict[str, Any]]) -> Counter[Key]:
@@ -127,6 +132,23 @@ def log2_bucket(value: float) -> str:
     """Round down to a power of two; below 1 it is ``0``."""
     whole = int(value)
     return str(1 << (whole.bit_length() - 1)) if whole else "0"
+
+
+def _readable(count: Count) -> bool:
+    return (
+        isinstance(count.n, int)
+        and count.n >= 0
+        and isinstance(count.bucket, str)
+        and _is_day(count.day)
+    )
+
+
+@cache
+def _is_day(day: object) -> bool:
+    try:
+        return date.fromisoformat(str(day)).isoformat() == day
+    except ValueError:
+        return False
 
 
 def _buckets(row: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:

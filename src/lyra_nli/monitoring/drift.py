@@ -36,8 +36,9 @@ SMALL: Final = 0.1
 OF_INPUT: Final[tuple[Kind, ...]] = ("length", "domain")
 """Drift of what comes in: of all versions together."""
 
-OF_OUTPUT: Final[tuple[Kind, ...]] = ("label", "confidence", "calibrated")
-"""Drift of what is answered: of one version, for another one answers otherwise."""
+OF_OUTPUT: Final[tuple[Kind, ...]] = ("label", "confidence")
+"""Drift of what is answered: of one version, for another one answers otherwise. The calibrated
+confidence is not among them: every new calibration moves it, and the raw one covers it."""
 
 Level = Literal["unknown", "none", "small", "large"]
 

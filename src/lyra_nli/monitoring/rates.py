@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, select
 
 from lyra_nli.labels import LABELS
 from lyra_nli.monitoring.shares import Share
@@ -35,6 +35,7 @@ class RandomReview(NamedTuple):
         brier: multi-class Brier score of the judgement, 0 to 2 (Brier, 1950, eq. 2); None
             when the log of predictions does not have it.
         confidence: what the server said of its label, calibrated where it was; None likewise.
+        calibration: number of the calibration that gave it; None where none did.
     """
 
     day: str
@@ -43,6 +44,7 @@ class RandomReview(NamedTuple):
     correct: str
     brier: float | None = None
     confidence: float | None = None
+    calibration: int | None = None
 
     @property
     def corrected(self) -> bool:
@@ -94,12 +96,12 @@ def read_random_reviews(
     seen: set[str] = set()
     found = []
     rows = connection.execute(_statement(generation))
-    for judgement, at, version, *said in rows:
+    for judgement, at, version, predicted, correct, *logged in rows:
         if judgement in seen:
             continue
         seen.add(judgement)
-        day = day_of(at, last)
-        found.append(RandomReview(day, version or UNKNOWN, *said))
+        said = _said(predicted, correct, *logged) if logged else ()
+        found.append(RandomReview(day_of(at, last), version or UNKNOWN, predicted, correct, *said))
     return found
 
 
@@ -171,7 +173,8 @@ def _statement(generation: Generation) -> Select[Any]:
     statement = select(*columns)
     if generation.has("nli_predictions"):
         columns[2] = func.coalesce(named, answer.version)
-        statement = select(*columns, _brier(), func.coalesce(answer.calibrated, _confidence()))
+        chances = [answer[label] for label in LABELS]
+        statement = select(*columns, answer.calibrated, answer.calibration, *chances)
         judged = nli_reviews.outerjoin(nli_predictions, answer.id == _newest_prediction())
         statement = statement.select_from(judged)
     # The condition of the partial index, to the letter: a bound value would not match it.
@@ -191,15 +194,21 @@ def _newest_prediction() -> ColumnElement[int]:
     return newest.correlate(nli_reviews).scalar_subquery()
 
 
-def _brier() -> ColumnElement[float]:
-    """The squared distance of the logged probabilities from the human's label."""
-    answer, correct = nli_predictions.c, nli_reviews.c.correct_label
-    gaps = [answer[label] - case((correct == label, 1.0), else_=0.0) for label in LABELS]
-    squares = [gap * gap for gap in gaps]
-    return squares[0] + squares[1] + squares[2]
+def _said(
+    predicted: str, correct: str, calibrated: object, calibration: object, *chances: object
+) -> tuple[float | None, float | None, int | None]:
+    """Brier score, confidence and calibration of a logged answer.
+
+    SQLite holds whatever was put there: what is no number is not known. It would even count a
+    text as 0, so this is no work for the database.
+    """
+    number = calibration if isinstance(calibration, int) else None
+    known = {str(label): _share(chance) for label, chance in zip(LABELS, chances, strict=True)}
+    gaps = [chance - (label == correct) for label, chance in known.items() if chance is not None]
+    brier = sum(gap * gap for gap in gaps) if len(gaps) == len(LABELS) else None
+    return brier, known.get(predicted) if calibrated is None else _share(calibrated), number
 
 
-def _confidence() -> ColumnElement[float]:
-    """The logged probability of the label that the model chose."""
-    answer = nli_predictions.c
-    return case(*((answer.label == label, answer[label]) for label in LABELS))
+def _share(value: object) -> float | None:
+    """A probability, which rounding may have put a little over 1; None for anything else."""
+    return float(value) if isinstance(value, float | int) and 0 <= value <= 1.001 else None

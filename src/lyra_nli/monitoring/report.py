@@ -89,10 +89,11 @@ def read_report(
 
 
 def label_weeks(counts: Iterable[Count]) -> list[LabelWeek]:
-    """Add up label counts by week and version, oldest first."""
+    """Add up label counts by week and version, oldest first; what is no label is passed over."""
     weeks: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for count in counts:
-        weeks[monday_of(count.day), count.version][count.bucket] += count.n
+        if count.bucket in LABELS and count.n:  # a week without an answer has no shares
+            weeks[monday_of(count.day), count.version][count.bucket] += count.n
     return [
         LabelWeek(week_of(start), start, version, {label: found[label] for label in LABELS})
         for (start, version), found in sorted(weeks.items())

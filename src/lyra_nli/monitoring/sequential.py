@@ -22,6 +22,9 @@ shares of old and new, less ``m``, and ``c = d / (m * (1 - m) * (a + b))``, the 
 ``(1 - c*b*x)^a * (1 + c*a*y)^b``. It grows with ``y``, and at ``y = x`` it is no more than
 ``exp(-c*a*b*x) * exp(c*a*b*x) = 1``.
 
+All this takes reviews to be independent of each other and the mix of pairs to stay what it was.
+Reviews in clusters (many of one page), or harder topics after the change, raise more false alarms.
+
 `benchmarks/monitoring.py` holds it against truths that are known, and against other tests.
 """
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, Final
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from lyra_nli.evaluation.estimates import Estimate, estimate
 from lyra_nli.evaluation.reliability import by_mass, debiased_error
 from lyra_nli.monitoring.changes import BASE, Change, last_change
-from lyra_nli.monitoring.drift import Drift, drifts
-from lyra_nli.monitoring.rates import RandomReview, read_random_reviews
+from lyra_nli.monitoring.drift import DAYS, Drift, drifts
+from lyra_nli.monitoring.rates import RandomReview, day_of, read_random_reviews
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.registry.rows import Event, load_aliases, load_events
 from lyra_nli.settings import MonitoringSettings
 from lyra_nli.storage.generation import Generation
-from lyra_nli.storage.tables import nli_comparisons
+from lyra_nli.storage.tables import nli_calibrations, nli_comparisons
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NEWEST: Final = 1000
 """Reviews that say how well the served version is calibrated: the newest count."""
@@ -56,10 +61,12 @@ class Standing:
         events: all decisions, oldest first.
         reviews: the random reviews of all versions, oldest first.
         change: the change to what serves now; None when nothing was ever changed.
-        error: calibration error of the served confidence, freed from what chance adds to it;
-            None without a review of a logged answer.
+        error: calibration error of the served confidence, freed from what chance adds to it,
+            by the answers under the calibration that is served now; None without a review of one.
         drifts: of this week against the four weeks before.
-        comparisons: the newest of each pair of versions that has what serves in it.
+        comparisons: on this week's live traffic, the newest of each pair of versions that has
+            what serves in it.
+        failed: rules whose figure can't be had, and why.
     """
 
     base_model: str
@@ -71,6 +78,7 @@ class Standing:
     error: Estimate | None
     drifts: list[Drift]
     comparisons: list[Compared]
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def rate(self) -> Share:
@@ -102,17 +110,49 @@ def read_standing(
     events = load_events(connection, base_model, None)
     if reviews is None:
         reviews = read_random_reviews(connection, generation, today)
+    number = served_calibration(connection, generation, base_model, version)
+    served = [r for r in reviews if r.version == version and r.calibration == number]
+    of_served = (connection, generation, base_model, version)
+    failed: dict[str, str] = {}
     return Standing(
         base_model=base_model,
         version=version,
         previous=aliases.get("previous", BASE),
         events=events,
         reviews=reviews,
-        change=last_change(events, reviews, settings.alert_alpha, today),
-        error=calibration_error([review for review in reviews if review.version == version]),
-        drifts=drifts(connection, generation, base_model, version, settings.alert_drift, today),
-        comparisons=read_comparisons(connection, generation, base_model, version),
+        change=_alone(
+            "correction_rate",
+            lambda: last_change(events, reviews, settings.alert_alpha, today),
+            None,
+            failed,
+        ),
+        error=_alone("calibration", lambda: calibration_error(served), None, failed),
+        drifts=_alone("drift", lambda: drifts(*of_served, settings.alert_drift, today), [], failed),
+        comparisons=_alone("disagreement", lambda: read_comparisons(*of_served, today), [], failed),
+        failed=failed,
     )
+
+
+def _alone(rule: str, work: Callable[[], T], default: T, failed: dict[str, str]) -> T:
+    """Get the figure of one rule: what is wrong with its rows must not silence the others."""
+    try:
+        return work()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        logger.warning("the rule %s can't be judged: %s", rule, error, exc_info=error)
+        failed[rule] = str(error)
+        return default
+
+
+def served_calibration(
+    connection: Connection, generation: Generation, base_model: str, version: str
+) -> int | None:
+    """The number of the calibration that is served with a version; None without one."""
+    if not generation.has("nli_calibrations", "base_model", "source"):
+        return None
+    table = nli_calibrations.c
+    own = (table.is_current == 1, table.base_model == base_model, table.source == version)
+    number: int | None = connection.scalar(select(func.max(table.version)).where(*own))
+    return number
 
 
 def calibration_error(reviews: Sequence[RandomReview]) -> Estimate | None:
@@ -130,31 +170,52 @@ def calibration_error(reviews: Sequence[RandomReview]) -> Estimate | None:
 
 
 def read_comparisons(
-    connection: Connection, generation: Generation, base_model: str, version: str
+    connection: Connection,
+    generation: Generation,
+    base_model: str,
+    version: str,
+    today: date | None = None,
 ) -> list[Compared]:
-    """Read the newest comparison of a version with each other one, newest first."""
+    """Read this week's newest comparison on live traffic with each other version, newest first.
+
+    Those of `adapters compare` stay out: somebody chose their pairs. A row that can't be is
+    passed over.
+    """
     table = nli_comparisons
     if not generation.has(table.name):
         return []
+    end = today or datetime.now(UTC).date()
+    first = (end - timedelta(days=DAYS - 1)).isoformat()
+    last = (end + timedelta(days=1)).isoformat()
     rows = connection.execute(
         select(table)
         .where(
             table.c.base_model == base_model,
+            table.c.kind == "shadow",
+            table.c.at >= first,
             or_(table.c.one == version, table.c.other == version),
         )
         .order_by(table.c.at.desc())
     )
     newest: dict[frozenset[str], Compared] = {}
     for row in rows:
-        newest.setdefault(frozenset((row.one, row.other)), compared_of(row))
+        if day_of(row.at, last) and _possible(row.disagreed, row.compared):
+            newest.setdefault(frozenset((row.one, row.other)), compared_of(row))
     return list(newest.values())
+
+
+def _possible(disagreed: object, compared: object) -> bool:
+    """Both are numbers, and no more disagree than there are: SQLite holds whatever is put there."""
+    if not (isinstance(disagreed, int) and isinstance(compared, int)):
+        return False
+    return 0 <= disagreed <= compared
 
 
 def compared_of(row: Any) -> Compared:
     """A row of ``nli_comparisons``; details that can't be read are none."""
     try:
         details = json.loads(row.details_json)
-    except ValueError:
+    except (TypeError, ValueError):  # no JSON, or no text at all
         details = {}
     share = Share(row.disagreed, row.compared)
     known = details if isinstance(details, dict) else {}

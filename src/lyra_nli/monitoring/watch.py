@@ -7,7 +7,7 @@ raise nothing twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 
@@ -15,7 +15,7 @@ from lyra_nli.errors import LyraNliError
 from lyra_nli.monitoring import webhook
 from lyra_nli.monitoring.alerts import Alert, Finding, note, note_action, open_alerts
 from lyra_nli.monitoring.changes import BASE
-from lyra_nli.monitoring.rules import CORRECTION_RATE, findings
+from lyra_nli.monitoring.rules import CORRECTION_RATE, OF_INPUT, findings
 from lyra_nli.monitoring.standing import Standing, read_standing
 from lyra_nli.storage.engine import read, write
 from lyra_nli.workspace import Workspace
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 WHO = "watch"
 """The name that the registry's history keeps for an automatic rollback."""
+
+TOLD = "webhook told"
+"""Stands in an alert's action once the webhook has taken it; until then every look tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def check(workspace: Workspace, today: date | None = None) -> Checked:
     for alert in raised:
         logger.warning("alert: %s (%s): %s", alert.rule, alert.version, alert.message)
     for alert in _open(workspace):
-        _act(workspace, alert, new=alert.id in {one.id for one in raised})
+        _act(workspace, alert, found)
     return Checked(found, raised, resolved, _open(workspace))
 
 
@@ -89,26 +92,35 @@ def _open(workspace: Workspace) -> list[Alert]:
         return open_alerts(connection, workspace.generation)
 
 
-def _act(workspace: Workspace, alert: Alert, *, new: bool) -> None:
-    """Roll back where that is asked for, tell of a new alert, and write down what was done."""
-    done = [alert.action] if alert.action else []
-    rolled_back = _roll_back(workspace, alert)
-    if rolled_back and rolled_back not in alert.action:
-        done.append(rolled_back)
-    if new and workspace.settings.monitoring.webhook_url:
-        problem = _tell(workspace, alert, "open", "; ".join(done))
-        done.append(f"webhook failed: {problem}" if problem else "webhook told")
-    action = "; ".join(done)
-    if action != alert.action:
+def _act(workspace: Workspace, alert: Alert, found: Sequence[Finding]) -> None:
+    """Roll back where that is asked for, tell who was not told, and write down what was done."""
+    done = [words for words in [_roll_back(workspace, alert, found)] if words]
+    if workspace.settings.monitoring.webhook_url and TOLD not in alert.action:
+        problem = _tell(workspace, alert, "open", "; ".join(filter(None, [alert.action, *done])))
+        done.append(f"webhook failed: {problem}" if problem else TOLD)
+    if any(words not in alert.action for words in done):
         with write(workspace.engine) as connection:
-            note_action(connection, alert.id, action)
+            note_action(connection, alert.id, done)
 
 
-def _roll_back(workspace: Workspace, alert: Alert) -> str:
-    """Let a version that is proven worse give way; says what was done, empty for nothing."""
+def _roll_back(workspace: Workspace, alert: Alert, found: Sequence[Finding]) -> str:
+    """Let a version that is worse by this very look give way.
+
+    An alert that is merely still open is no reason: since then a person may have decided that
+    its version serves all the same.
+
+    Returns:
+        What was done; empty for nothing.
+    """
     automatic = workspace.settings.monitoring.auto_rollback
     if not automatic or alert.rule != CORRECTION_RATE or alert.version == BASE:
         return ""
+    over = {(f.rule, f.version) for f in found if f.base_model == alert.base_model and f.exceeded}
+    if (CORRECTION_RATE, alert.version) not in over:
+        return ""
+    moved = sorted(rule for rule, _ in over if rule in OF_INPUT)
+    if moved:
+        return f"no rollback while other pairs come in: {', '.join(moved)}"
     try:
         # Only from this version: a person or another watch may have been faster, and to roll
         # back twice is to be back again.

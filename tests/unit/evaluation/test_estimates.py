@@ -87,3 +87,24 @@ def test_the_interval_of_an_honest_models_error_goes_down_to_zero() -> None:
         found = estimate({"error": error}, names(300), seed=seed)["error"]
         reached += found.low == 0.0
     assert reached >= 34
+
+
+def test_the_ends_are_plain_numbers() -> None:
+    values = np.random.default_rng(4).normal(2, 1, 40)
+    for metric in (mean(values), mean(values, ANY)):
+        found = estimate({"mean": metric}, names(40))["mean"]
+        assert [type(each) for each in (found.value, found.low, found.high)] == [float] * 3
+
+
+@pytest.mark.parametrize("true_error", [0.0, 0.05, 0.1])
+def test_the_interval_of_a_calibration_error_holds_the_true_one(true_error: float) -> None:
+    """Basic intervals alone held 0.05 in three of four runs, and lay below it in the others."""
+    held = 0
+    for seed in range(60):
+        random = np.random.default_rng([seed, round(100 * true_error)])
+        said = random.uniform(0.55, 0.99, 200)
+        error = debiased_error(said, random.random(200) < said - true_error, by_width(said))
+        found = estimate({"error": error}, names(200), seed=seed)["error"]
+        assert found.high > found.value
+        held += found.low <= true_error <= found.high
+    assert held >= 52

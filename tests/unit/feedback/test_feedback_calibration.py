@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
 from lyra_databases import NEWER, OLDER, SHAPES, LyraDatabase, fetch, unsafe
 from sqlalchemy import Engine, insert
 
@@ -34,7 +35,7 @@ from lyra_nli.records import Pair
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.tables import nli_predictions, nli_reviews, nli_versions
-from lyra_nli.storage.upgrade import init_database, upgrade
+from lyra_nli.storage.upgrade import _config, init_database, upgrade
 
 EARLIER = "2025-12-31T10:00:00+00:00"
 WAITING = "2026-01-01T10:00:00+00:00"
@@ -634,4 +635,111 @@ def test_rollback_needs_our_tables(tmp_path: Path, shape: object) -> None:
     engine = database.open()
     with pytest.raises(StorageError, match="lacks tables"):
         rollback(engine, reason="x")
+    engine.dispose()
+
+
+# --- two bases, damaged rows --------------------------------------------------------------
+
+
+@pytest.fixture
+def two_bases(engine: Engine) -> Engine:
+    """Both have a source `base`; what changed last is the slow one's."""
+    add_reviews(engine, 60, sampling="random", by="base")
+    for base in (FAST, "slow"):
+        assert evaluate(engine, source="base", base_model=base)["accepted"]
+    return engine
+
+
+def test_a_rollback_of_a_base_is_of_that_one_whichever_changed_last(two_bases: Engine) -> None:
+    answer = rollback(two_bases, reason="x", source="base", base_model=FAST)
+    assert (answer["base_model"], answer["from_version"]) == (FAST, 1)
+    assert current(two_bases, "base") is None
+    assert current(two_bases, "base", "slow")[0] == 2  # type: ignore[index]
+    error = refused(rollback, two_bases, reason="x", version=2, base_model=FAST)
+    assert error.expected == "one of 0, 1 (0: no calibration)"
+    assert rollback(two_bases, reason="x", base_model="slow", version=0)["from_version"] == 2
+    assert rollback(two_bases, reason="x", source="base", version=2)["base_model"] == "slow"
+
+
+def test_the_history_of_a_base_has_no_events_or_bars_of_another(two_bases: Engine) -> None:
+    rollback(two_bases, reason="x", source="base", base_model="slow")
+    history = get_history(two_bases, source="base", base_model=FAST)
+    assert [event["base_model"] for event in history["events"]] == [FAST]
+    assert history["evaluation"]["calibration_version"] == 1
+    assert len(history["bins"]) == 10
+    assert get_history(two_bases, source="base", base_model="third")["bins"] == []
+    assert get_history(two_bases, source="base")["evaluation"]["calibration_version"] == 2
+
+
+def test_of_two_current_calibrations_the_newest_counts(reviewed: Engine) -> None:
+    calibrated(reviewed), calibrated(reviewed)
+    with reviewed.begin() as connection:
+        connection.exec_driver_sql("UPDATE nli_calibrations SET is_current = 1")
+    assert current(reviewed)[0] == 2  # type: ignore[index]
+    assert rollback(reviewed, reason="x")["from_version"] == 2
+
+
+def test_only_the_first_review_of_a_pair_tells_what_a_version_said(engine: Engine) -> None:
+    """The second version may have learned what people said of the first one's judgement."""
+    add_version(engine, "lora-lyra-v2")
+    add_reviews(engine, 5, by=V1)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO nli_reviews (id, pair_key, premise, hypothesis, predicted_label,"
+            " predicted_confidence, predicted_by, correct_label, reviewed_at) SELECT id || '_2',"
+            " pair_key, premise, hypothesis, predicted_label, 0.7, 'lora-lyra-v2', correct_label,"
+            " '2026-02-01T00:00:00+00:00' FROM nli_reviews"
+        )
+    add_reviews(engine, 3, by="lora-lyra-v2", prefix="new")
+    assert evaluate(engine, source="lora-lyra-v2", min_samples=2)["samples"] == 3
+
+
+def test_pairs_that_are_all_tied_come_with_a_caution(reviewed: Engine) -> None:
+    assert "tie" not in str(calibrated(reviewed)["message"])
+    with reviewed.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE nli_reviews SET anchors_json = '[\"page:' || (rowid % 9) || '\"]'"
+        )
+    words = str(calibrated(reviewed)["message"])
+    assert "tie these 60 pairs into 9 groups only" in words
+    assert "too narrow" in words
+
+
+@pytest.mark.parametrize("column", ["params_json", "metrics_json"])
+@pytest.mark.parametrize("torn", ['{"slope": 0.', "[]"])
+def test_a_torn_row_is_named(reviewed: Engine, column: str, torn: str) -> None:
+    calibrated(reviewed)
+    with reviewed.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE nli_calibrations SET {column} = ?", (torn,))
+    for read_them in (get_history, get_stats):
+        with pytest.raises(StorageError, match=f"calibration 1 can't be read: {column}"):
+            read_them(reviewed)
+    if column == "params_json":
+        with pytest.raises(StorageError, match="calibration 1 can't be read"):
+            current(reviewed)
+
+
+def test_older_calibrations_get_the_source_that_their_parameters_name(tmp_path: Path) -> None:
+    engine = unsafe(open_database(str(tmp_path / "lyra.db"), create=True))
+    kept = ['{"slope": 0.5, "source": "v1"}', '{"slope": 0.5}', "[]", "{"]
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for number, params in enumerate(kept, 1):
+            connection.exec_driver_sql(
+                "INSERT INTO nli_calibrations (id, version, method, params_json, samples,"
+                " created_at, is_current) VALUES (?, ?, 'platt', ?, 60, '2026', 0)",
+                (f"c{number}", number, params),
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO nli_calibration_events (at, who, action, to_version)"
+                " VALUES ('2026', 'ann', 'fit', ?)",
+                (number,),
+            )
+        command.upgrade(config, "0003")
+    path = tmp_path / "lyra.db"
+    sources = [("v1",), ("nli",), ("nli",), ("nli",)]
+    assert fetch(path, "SELECT source FROM nli_calibrations ORDER BY version") == sources
+    assert fetch(path, "SELECT source FROM nli_calibration_events ORDER BY id") == sources
     engine.dispose()

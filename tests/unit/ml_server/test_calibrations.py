@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from serving_world import PAIRS, World, body
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, event, insert, update
 
 from lyra_nli.labels import LABELS
+from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.follow import Follower
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.ml_server.routes import create_router
@@ -304,3 +305,13 @@ def test_probabilities_stay_the_models_own(world: World) -> None:
             ]
 
     serve(world, work, calibrated=True)
+
+
+def test_a_look_asks_for_one_table_only(world: World) -> None:
+    asked: list[str] = []
+    engine = open_database(world.database, read_only=True)
+    event.listen(engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
+    Calibrations(engine)
+    engine.dispose()
+    assert [sql for sql in asked if "table_" in sql]
+    assert all("nli_calibrations" in sql for sql in asked if "table_" in sql), asked

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from watched_world import BASE, WatchedWorld
+from watched_world import BASE, WatchedWorld, day
 
 from lyra_nli.monitoring.alerts import (
     Alert,
@@ -73,5 +73,19 @@ def test_bases_do_not_mix(world: WatchedWorld) -> None:
 def test_what_was_done_is_kept(world: WatchedWorld) -> None:
     [alert], _ = noted(world, WORSE)
     with write(world.workspace.engine) as connection:
-        note_action(connection, alert.id, "rolled back to base")
+        note_action(connection, alert.id, ["rolled back to base"])
     assert world.ask(open_alerts) == [replace(alert, action="rolled back to base")]
+    # Another watch, which read the alert before that, adds what it did.
+    with write(world.workspace.engine) as connection:
+        note_action(connection, alert.id, ["webhook told", "rolled back to base"])
+    assert world.ask(open_alerts)[0].action == "rolled back to base; webhook told"
+
+
+def test_an_alert_from_before_the_change_is_about_something_else(world: WatchedWorld) -> None:
+    [first], _ = noted(world, replace(WORSE, since=day(20)))
+    assert noted(world, replace(WORSE, since=day(20))) == ([], [])
+    unsure = replace(WORSE, exceeded=None, since="2999-01-01")
+    assert [over.id for over in noted(world, unsure)[1]] == [first.id]
+    [again], _ = noted(world, WORSE)
+    [anew], [over] = noted(world, replace(WORSE, since="2999-01-01"))
+    assert (over.id, anew.id != again.id) == (again.id, True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from lyra_databases import NEWER, LyraDatabase
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 from watched_world import BASE, WatchedWorld, day
 
 from lyra_nli.errors import StorageError
-from lyra_nli.monitoring import webhook
+from lyra_nli.monitoring import standing, webhook
 from lyra_nli.monitoring.alerts import recent_alerts
-from lyra_nli.monitoring.rates import RandomReview
+from lyra_nli.monitoring.overview import overview
+from lyra_nli.monitoring.rates import RandomReview, read_random_reviews
+from lyra_nli.monitoring.report import read_report
 from lyra_nli.monitoring.rules import findings
 from lyra_nli.monitoring.standing import calibration_error, read_standing
 from lyra_nli.monitoring.watch import Checked, check
@@ -125,9 +129,9 @@ def test_few_reviews_decide_nothing(make: Callable[..., WatchedWorld]) -> None:
 
 def test_calibration_of_what_is_answered(make: Callable[..., WatchedWorld]) -> None:
     world = make()
-    for number in range(60):
+    for number in range(120):
         world.answer(1, "base", 0.97, 0.02, 0.01, pair=f"p{number}")
-        correct = "refutes" if number < 24 else "supports"
+        correct = "refutes" if number < 48 else "supports"
         world.review(2, "base", pair_key=f"p{number}", correct=correct)
     checked = check(world.workspace, TODAY)
     [finding] = checked.findings
@@ -135,31 +139,68 @@ def test_calibration_of_what_is_answered(make: Callable[..., WatchedWorld]) -> N
     assert finding.value == pytest.approx(0.97 - 0.6, abs=0.02)
     [alert] = checked.raised
     assert "`lyra-nli calibrate`" in alert.message
+    assert json.loads(json.dumps(asdict(finding)))["exceeded"] is True
 
 
 def test_a_calibrated_confidence_is_what_counts(make: Callable[..., WatchedWorld]) -> None:
     world = make()
-    for number in range(60):
+    for number in range(120):
         world.answer(1, "base", 0.97, 0.02, 0.01, pair=f"p{number}", calibrated=0.6)
-        correct = "refutes" if number < 24 else "supports"
+        correct = "refutes" if number < 48 else "supports"
         world.review(2, "base", pair_key=f"p{number}", correct=correct)
-    assert found(check(world.workspace, TODAY)) == {"calibration": False}
+    checked = check(world.workspace, TODAY)
+    assert found(checked)["calibration"] is False, "and no numpy.False_, which is another object"
+
+
+def answers_under(world: WatchedWorld, calibration: int | None, said: float, n: int) -> None:
+    """A fifth is corrected."""
+    for number in range(n):
+        pair = f"p{calibration}_{number}"
+        world.answer(
+            1, "base", 0.97, 0.02, 0.01, pair=pair, calibrated=said, calibration=calibration
+        )
+        correct = "refutes" if number % 5 == 0 else "supports"
+        world.review(2, "base", pair_key=pair, correct=correct)
+
+
+def test_a_calibration_alert_ends_with_a_new_calibration(make: Callable[..., WatchedWorld]) -> None:
+    world = make()
+    row = {
+        "method": "temperature", "params_json": "{}", "samples": 100, "created_at": day(1),
+        "base_model": BASE, "source": "base",
+    }  # fmt: skip
+    world.add("nli_calibrations", {"id": "a", "version": 1, "is_current": 1, **row})
+    answers_under(world, 1, 0.99, 150)
+    assert found(check(world.workspace, TODAY)) == {"calibration": True}
+    with write(world.workspace.engine) as connection:
+        connection.execute(tables.nli_calibrations.update().values(is_current=0))
+    world.add("nli_calibrations", {"id": "b", "version": 2, "is_current": 1, **row})
+    answers_under(world, 2, 0.8, 150)
+    checked = check(world.workspace, TODAY)
+    [finding] = checked.findings
+    assert (finding.exceeded, [alert.rule for alert in checked.resolved]) == (
+        False,
+        ["calibration"],
+    )
+    assert " 150 reviewed answers" in finding.message, "not those of the calibration before"
 
 
 def test_too_few_for_a_calibration(make: Callable[..., WatchedWorld]) -> None:
     world = make()
     assert calibration_error([]) is None
-    for number in range(5):
+    for number in range(99):
         world.answer(1, "base", 0.97, 0.02, 0.01, pair=f"p{number}")
         world.review(2, "base", pair_key=f"p{number}", correct="refutes")
     assert found(check(world.workspace, TODAY)) == {"calibration": None}
 
 
-def compared(world: WatchedWorld, offset: int, one: str, other: str, n: int, parted: int) -> None:
+def compared(
+    world: WatchedWorld, offset: int, one: str, other: str, n: Any, parted: Any, **more: Any
+) -> None:
     row = {
-        "id": f"ncmp_{offset}{one}{other}", "at": f"{day(offset)}T08:00:00+00:00",
+        "id": f"ncmp_{offset}{one}{other}{n}", "at": f"{day(offset)}T08:00:00+00:00",
         "kind": "shadow", "base_model": BASE, "one": one, "other": other,
-        "compared": n, "disagreed": parted,
+        "compared": n, "disagreed": parted, **more,
     }  # fmt: skip
     world.add("nli_comparisons", row)
 
@@ -167,15 +208,27 @@ def compared(world: WatchedWorld, offset: int, one: str, other: str, n: int, par
 def test_versions_that_disagree(make: Callable[..., WatchedWorld]) -> None:
     world = make()
     serve(world, V1, None, 20)
-    compared(world, 21, V1, V2, 100, 5)
-    compared(world, 22, V2, V1, 400, 120)
-    compared(world, 23, V1, "base", 400, 400)
-    compared(world, 24, "lora-lyra-v3", V1, 10, 3)
-    compared(world, 25, V2, "lora-lyra-v3", 400, 400)
+    compared(world, 35, V1, V2, 100, 5)
+    compared(world, 36, V2, V1, 400, 120)
+    compared(world, 37, V1, "base", 400, 400)
+    compared(world, 38, "lora-lyra-v3", V1, 10, 3)
+    compared(world, 39, V2, "lora-lyra-v3", 400, 400)
     checked = check(world.workspace, TODAY)
     disagreement = {f.version: f.exceeded for f in checked.findings if f.rule == "disagreement"}
     assert disagreement == {V2: True, "lora-lyra-v3": False}
     assert "disagree about the same pairs: 30.0% of 400" in checked.open[0].message
+
+
+def test_only_live_traffic_of_this_week_tells_of_disagreement(
+    make: Callable[..., WatchedWorld],
+) -> None:
+    world = make()
+    serve(world, V1, None, 20)
+    compared(world, 39, V1, V2, 400, 400, kind="compare")
+    compared(world, 33, V1, "lora-lyra-v3", 400, 400)
+    compared(world, 34, V1, "lora-lyra-v4", 400, 400)
+    checked = check(world.workspace, TODAY)
+    assert [f.version for f in checked.findings if f.rule == "disagreement"] == ["lora-lyra-v4"]
 
 
 def test_drift(make: Callable[..., WatchedWorld]) -> None:
@@ -183,6 +236,8 @@ def test_drift(make: Callable[..., WatchedWorld]) -> None:
     world.count(38, "base", "length", **{"64": 900, "1024": 100})
     world.count(20, "base", "length", **{"64": 500, "1024": 500})
     world.count(38, "base", "label", supports=50)
+    world.count(38, "base", "calibrated", **{"0.50": 500})
+    world.count(20, "base", "calibrated", **{"0.95": 500})
     assert found(check(world.workspace, TODAY)) == {"drift_length": True, "drift_label": None}
 
 
@@ -197,11 +252,59 @@ def test_nothing_of_it_fails_on_strange_rows(make: Callable[..., WatchedWorld]) 
         },
     )  # fmt: skip
     world.review(25, V1, reviewed_at="2999-01-01")
-    compared(world, 25, V1, V2, 0, 0)
+    compared(world, 39, V1, V2, 0, 0)
     with write(world.workspace.engine) as connection:
         connection.execute(tables.nli_comparisons.update().values(details_json="{"))
     checked = check(world.workspace, TODAY)
     assert set(found(checked).values()) == {None}
+
+
+def test_damaged_rows_are_passed_over(make: Callable[..., WatchedWorld]) -> None:
+    world = make()
+    worse_version(world)
+    for n, chances in enumerate([(0.9, 0.1, 0.0, "text"), ("text", 0.1, 0.0, None)]):
+        damaged = dict(zip(("supports", "refutes", "neutral", "calibrated"), chances, strict=True))
+        world.answer(24, V1, 0.9, 0.1, 0.0, pair=f"p{n}")
+        raw(world, "UPDATE nli_predictions SET {} WHERE pair_key = :pair", pair=f"p{n}", **damaged)
+        world.review(25, V1, pair_key=f"p{n}")
+    compared(world, 39, V1, V2, 10, 400)
+    compared(world, 39, V1, V2, 40, 1)
+    raw(world, "UPDATE nli_comparisons SET {} WHERE compared = 40", compared="x")
+    for offset, label in ((38, "supports"), (37, "neutral"), (36, "maybe")):
+        world.count(offset, V1, "label", **{label: 200})
+    raw(world, "UPDATE nli_prediction_counts SET {} WHERE bucket = 'supports'", day="2026-03-45")
+    raw(world, "UPDATE nli_prediction_counts SET {} WHERE bucket = 'neutral'", n="many")
+
+    assert found(check(world.workspace, TODAY)) == {"correction_rate": True, "drift_label": None}
+    assert overview(world.workspace, today=TODAY).standing.failed == {}
+    assert read_report(world.workspace, today=TODAY).labels == []
+    said = [r for r in world.ask(read_random_reviews, TODAY) if r.brier is not None]
+    assert [(r.brier, r.confidence) for r in said] == [(pytest.approx(0.02), None)]
+
+
+def raw(world: WatchedWorld, statement: str, **values: Any) -> None:
+    """Put in what no column of ours would take."""
+    places = ", ".join(f"{name} = :{name}" for name in values if name != "pair")
+    with write(world.workspace.engine) as connection:
+        connection.execute(text(statement.format(places)), values)
+
+
+def test_a_rule_that_fails_does_not_silence_the_others(
+    make: Callable[..., WatchedWorld], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make()
+    worse_version(world)
+    check(world.workspace, TODAY)
+
+    def broken(*_: Any) -> None:
+        raise TypeError("no number")
+
+    monkeypatch.setattr(standing, "drifts", broken)
+    assert found(check(world.workspace, TODAY)) == {"drift": None, "correction_rate": True}
+    monkeypatch.setattr(standing, "last_change", broken)
+    checked = check(world.workspace, TODAY)
+    assert found(checked) == {"drift": None, "correction_rate": None}
+    assert [alert.rule for alert in checked.open] == ["correction_rate"], "nobody can tell"
 
 
 def test_a_database_that_was_never_upgraded(tmp_path: Path) -> None:
@@ -212,9 +315,9 @@ def test_a_database_that_was_never_upgraded(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="lacks tables"):
         check(workspace)
     with engine.connect() as connection:
-        standing = read_standing(connection, workspace.generation, BASE, settings.monitoring)
-    assert (standing.version, standing.reviews, standing.events) == ("base", [], [])
-    assert findings(standing, settings.monitoring) == []
+        stands = read_standing(connection, workspace.generation, BASE, settings.monitoring)
+    assert (stands.version, stands.reviews, stands.events) == ("base", [], [])
+    assert findings(stands, settings.monitoring) == []
     engine.dispose()
 
 
@@ -246,6 +349,25 @@ def test_a_webhook_that_fails_is_recorded(
     [alert] = check(world.workspace, TODAY).open
     assert alert.action == "webhook failed: it answered 500"
     assert world.ask(recent_alerts) == [alert]
+    [alert] = check(world.workspace, TODAY).open
+    assert alert.action == "webhook failed: it answered 500; webhook told", "tried again"
+    check(world.workspace, TODAY)
+    assert [told["state"] for told in receiver.got] == ["open"] * 4
+
+
+def test_no_automatic_rollback_while_other_pairs_come_in(
+    make: Callable[..., WatchedWorld],
+) -> None:
+    world = make(auto_rollback=True)
+    worse_version(world)
+    world.count(38, V1, "domain", **{"new.org": 900, "old.org": 100})
+    world.count(20, V1, "domain", **{"new.org": 100, "old.org": 900})
+    actions = {alert.rule: alert.action for alert in check(world.workspace, TODAY).open}
+    held = "no rollback while other pairs come in: drift_domain"
+    assert actions == {"correction_rate": held, "drift_domain": ""}
+    active = world.workspace.registry.active(BASE)
+    assert active is not None
+    assert active.name == V1
 
 
 def test_a_rollback_that_can_not_be_made_is_recorded(make: Callable[..., WatchedWorld]) -> None:

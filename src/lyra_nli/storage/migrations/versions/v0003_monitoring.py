@@ -5,8 +5,21 @@ As in every version, what stands here is what this version made; later ones add 
 
 from __future__ import annotations
 
+import json
+
 from alembic import op
-from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 from lyra_nli.storage.migrations.steps import Schema, Step, apply_all
 
@@ -90,6 +103,12 @@ _RANDOM_REVIEWS = (
     "sampling, undone_at) WHERE sampling = 'random' AND undone_at IS NULL"
 )
 
+_FILL_SOURCE = (
+    "UPDATE nli_calibrations SET source = :source WHERE version = :version AND source = 'nli'",
+    "UPDATE nli_calibration_events SET source = :source "
+    "WHERE COALESCE(to_version, from_version) = :version AND source = 'nli'",
+)
+
 
 def steps(schema: Schema) -> list[Step]:
     """List what this version adds to a database of that schema."""
@@ -110,3 +129,22 @@ def upgrade() -> None:
     """Add it."""
     connection = op.get_bind()
     apply_all(steps(Schema.of(connection)), connection)
+    _fill_sources(connection)
+
+
+def _fill_sources(connection: Connection) -> None:
+    """Take the source of older calibrations, and of their events, from among their parameters.
+
+    What can't be read stays as it is: `calibration show` names it, an upgrade must not end there.
+    """
+    rows = connection.execute(text("SELECT version, params_json FROM nli_calibrations")).all()
+    for version, params_json in rows:
+        try:
+            params = json.loads(params_json)
+        except ValueError:
+            continue
+        source = params.get("source") if isinstance(params, dict) else None
+        if not isinstance(source, str):
+            continue
+        for statement in _FILL_SOURCE:
+            connection.execute(text(statement), {"source": source, "version": version})
