@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, insert, select, text, update
@@ -72,7 +72,10 @@ def recent_alerts(
 
 
 def note(
-    connection: Connection, base_model: str, findings: Sequence[Finding]
+    connection: Connection,
+    base_model: str,
+    findings: Sequence[Finding],
+    failed: Collection[str] = (),
 ) -> tuple[list[Alert], list[Alert]]:
     """Raise what is new, resolve what holds no more; all findings are of one base.
 
@@ -81,6 +84,8 @@ def note(
 
     Args:
         connection: in a transaction for writing.
+        failed: rules, or what their names begin with, that could not be judged: nobody can
+            tell whether their alerts still hold, so these stay open.
 
     Returns:
         The alerts that were raised, and those that were resolved.
@@ -96,7 +101,7 @@ def note(
         key = alert.rule, alert.version
         if key in holds and alert.at >= holds[key]:
             known.add(key)
-        else:
+        elif not alert.rule.startswith(tuple(failed)):
             over.append(alert)
     raised = [
         _raise(connection, finding)

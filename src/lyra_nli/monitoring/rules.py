@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lyra_nli.evaluation.estimates import Estimate
 from lyra_nli.monitoring.alerts import Finding
 from lyra_nli.monitoring.changes import BASE, Change
 from lyra_nli.monitoring.drift import Drift
@@ -52,7 +53,7 @@ def findings(standing: Standing, settings: MonitoringSettings) -> list[Finding]:
         if not {compared.one, compared.other} & {BASE, SLOW}
     ]
     if standing.error is not None:
-        found.append(_calibration(standing, settings.alert_calibration))
+        found.append(_calibration(standing, standing.error, settings.alert_calibration))
     if standing.change is not None:
         found.append(_correction_rate(standing, standing.change, 1 / settings.alert_alpha))
     found += [_failed(standing, rule, why) for rule, why in standing.failed.items()]
@@ -75,9 +76,7 @@ def _correction_rate(standing: Standing, change: Change, bound: float) -> Findin
     )
 
 
-def _calibration(standing: Standing, bound: float) -> Finding:
-    error = standing.error
-    assert error is not None
+def _calibration(standing: Standing, error: Estimate, bound: float) -> Finding:
     enough = error.low is not None and error.n >= ENOUGH_REVIEWS
     return Finding(
         rule="calibration",

@@ -63,7 +63,7 @@ def check(workspace: Workspace, today: date | None = None) -> Checked:
     for standing in standings(workspace, today):
         mine = findings(standing, settings)
         with write(workspace.engine) as connection:
-            new, over = note(connection, standing.base_model, mine)
+            new, over = note(connection, standing.base_model, mine, standing.failed)
         found, raised, resolved = found + mine, raised + new, resolved + over
     for alert in resolved:
         logger.info("resolved: %s (%s): %s", alert.rule, alert.version, alert.message)

@@ -28,9 +28,11 @@ def world(tmp_path: Path) -> Iterator[WatchedWorld]:
     world.workspace.engine.dispose()
 
 
-def noted(world: WatchedWorld, *findings: Finding, base: str = BASE) -> ALERTS:
+def noted(
+    world: WatchedWorld, *findings: Finding, base: str = BASE, failed: tuple[str, ...] = ()
+) -> ALERTS:
     with write(world.workspace.engine) as connection:
-        return note(connection, base, findings)
+        return note(connection, base, findings, failed)
 
 
 def test_raised_once_and_resolved_when_over(world: WatchedWorld) -> None:
@@ -59,6 +61,14 @@ def test_each_rule_and_version_for_itself(world: WatchedWorld) -> None:
     assert {(alert.rule, alert.version) for alert in over} == {
         ("correction_rate", "v2"), ("correction_rate", "v3"),
     }  # fmt: skip
+
+
+def test_what_can_not_be_judged_stays_open(world: WatchedWorld) -> None:
+    drift = replace(WORSE, rule="drift_label")
+    noted(world, WORSE, drift)
+    assert noted(world, WORSE, failed=("drift",)) == ([], [])
+    assert len(world.ask(open_alerts)) == 2
+    assert [alert.rule for alert in noted(world, WORSE)[1]] == ["drift_label"]
 
 
 def test_bases_do_not_mix(world: WatchedWorld) -> None:
