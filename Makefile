@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench bench-train bench-monitoring bench-feedback clean
+.PHONY: demo test check format bench bench-train bench-learn bench-gate bench-monitoring bench-feedback clean
 
 demo: $(READY)  ## the whole loop on a sample project, in ./demo
 	$(BIN)/lyra-nli demo
@@ -28,6 +28,12 @@ bench: $(READY)  ## time, memory and effect of the loop, side by side with its p
 
 bench-train: $(READY)  ## time, memory and accuracy of training, beside transformers' Trainer
 	$(BIN)/python benchmarks/training.py
+
+bench-learn: $(READY)  ## what the learning recipe is worth, and each of its parts
+	$(BIN)/python benchmarks/learning.py
+
+bench-gate: $(READY)  ## how often the gate is wrong, on candidates of known worth
+	$(BIN)/python benchmarks/gate.py
 
 bench-monitoring: $(READY)  ## is a worse version found, an equal one left alone; pages and log at a million answers
 	$(BIN)/python benchmarks/monitoring.py

@@ -36,7 +36,6 @@ from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import DatasetSettings, TrainingSettings
-from lyra_nli.training.folds import best_epoch
 from lyra_nli.training.log import TrainingLog
 
 SHOWN = ("accuracy", "nll", "brier", "ece", "ece_mass", "ece_debiased", "classwise_ece")
@@ -118,7 +117,7 @@ def out_of_fold(
     if unseen is None:
         raise SystemExit("the rows have too few groups for two folds")
     place = {example.id: index for index, example in enumerate(unseen.examples)}
-    answers = softmax(unseen.logits[best_epoch(unseen.history()) - 1].numpy())
+    answers = softmax(unseen.honest().numpy())
     return np.stack([answers[place[example.id]] for example in examples])
 
 

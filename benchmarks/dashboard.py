@@ -33,7 +33,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
-from lyra_nli.evaluation.gate import Answers, judge_candidate
+from lyra_nli.evaluation.gate import Evidence, judge_candidate
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.dashboard_page import create_dashboard_page_router
 from lyra_nli.ml_server.dashboard_routes import create_dashboard_router
@@ -186,11 +186,9 @@ def publish(registry: Registry, ids: list[str], seed: int) -> None:
     rows = [
         Example(f"r{n}", Pair("a", "b"), LABELS[n % 3], "correction", str(n)) for n in range(300)
     ]
-    said = {
-        name: Answers(*(rng.dirichlet((1, 1, 1), len(rows)) for _ in range(2)))
-        for name in ("base", "candidate")
-    }
-    verdict = judge_candidate(rows, rows, said, Settings().gate)
+    said = {name: rng.dirichlet((1, 1, 1), len(rows)) for name in ("base", "candidate")}
+    evidence = Evidence(tuple(rows), said)
+    verdict = judge_candidate(evidence, evidence, Settings().gate, kind="holdout")
     with staged(registry.directory) as staging:
         (staging / "adapter_model.safetensors").write_bytes(rng.bytes(2**20))
         (staging / "adapter_config.json").write_text("{}", "utf-8")

@@ -27,25 +27,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from domains import read_domain
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from lyra_nli.dataset.replay import load_replay
-from lyra_nli.demo.world import build_world
 from lyra_nli.evaluation.metrics import brier
-from lyra_nli.labels import INDEX, parse_label
+from lyra_nli.labels import INDEX
 from lyra_nli.loop import trainer_of
 from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.records import Example, Pair
+from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.training.log import TrainingLog
 
@@ -146,21 +146,13 @@ def measure(options: argparse.Namespace) -> Row:
 
 def make_task(base: Base, options: argparse.Namespace) -> Task:
     """Reviewed pairs and a hold-out of other groups; the base's answers decide the source."""
-    pairs, labels, groups = read_data(options)
-    said = Judge(base).judge(pairs)
+    labelled = read_domain(options.data, options.group)
+    said = Judge(base).judge([example.pair for example in labelled])
     examples = [
-        Example(
-            id=str(index),
-            pair=pair,
-            label=parse_label(label),
-            source="agreed" if answer.label == label else "correction",
-            group=group,
-        )
-        for index, (pair, label, group, answer) in enumerate(
-            zip(pairs, labels, groups, said, strict=True)
-        )
+        replace(example, source="agreed" if answer.label == example.label else "correction")
+        for example, answer in zip(labelled, said, strict=True)
     ]
-    names = sorted(set(groups))
+    names = sorted({example.group for example in examples})
     random.Random(options.seed).shuffle(names)
     order = {name: place for place, name in enumerate(names)}
     examples.sort(key=lambda example: order[example.group])
@@ -176,31 +168,13 @@ def make_task(base: Base, options: argparse.Namespace) -> Task:
     )
 
 
-def read_data(options: argparse.Namespace) -> tuple[list[Pair], list[str], list[str]]:
-    """(pairs, labels, groups) of the user's file, or of the demo's project."""
-    if options.data:
-        rows = [json.loads(line) for line in options.data.read_text("utf-8").splitlines()]
-        return (
-            [Pair(row["premise"], row["hypothesis"]) for row in rows],
-            [row["label"] for row in rows],
-            [str(row[options.group]) for row in rows],
-        )
-    world = build_world()
-    pairs = world.pairs()
-    return (
-        [pairs[edge.id] for edge in world.edges],
-        [edge.label for edge in world.edges],
-        [edge.topic for edge in world.edges],
-    )
-
-
 def train_ours(base: Base, task: Task, row: Row) -> nn.Module:
     """The default recipe of `lyra-nli train`."""
     recipe = TrainingSettings()
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
         trainer = trainer_of(base, recipe, log, cache=Path(folder) / "hidden")
         trained = trainer.train([*task.reviewed, *task.replay], [])
-        save_adapter(base, trainer.student.model, recipe, Path(folder))
+        save_adapter(base, trainer.student.model, recipe, Path(folder), trained.strength)
         row.adapter_mb = (Path(folder) / "adapter_model.safetensors").stat().st_size / 2**20
         row.trained_share = trained.trainable / trained.total
         return adapted_model(base, Path(folder))

@@ -39,6 +39,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from domains import read_domain
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import (
     AutoTokenizer,
@@ -49,7 +50,6 @@ from transformers import (
 )
 
 from lyra_nli.dataset.replay import load_replay
-from lyra_nli.demo.world import build_world
 from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.loop import trainer_of
 from lyra_nli.models import starter
@@ -453,7 +453,7 @@ def rows_of(
     rng = random.Random(setup.seed)
     if setup.way == "general":
         return general_rows(setup.pairs), []
-    examples = read_data(options)
+    examples = read_domain(options.data, options.group)
     if setup.holdout:
         names = sorted({example.group for example in examples})
         rng.shuffle(names)
@@ -485,28 +485,6 @@ def general_rows(count: int) -> list[Example]:
             group=one.id,
         )
     return list(found.values())
-
-
-def read_data(options: argparse.Namespace) -> list[Example]:
-    """Labelled pairs of the user's file, or of the demo's project."""
-    if options.data:
-        rows = [json.loads(line) for line in options.data.read_text("utf-8").splitlines()]
-        return [
-            Example(
-                id=f"row:{index}",
-                pair=Pair(row["premise"], row["hypothesis"]),
-                label=row["label"],
-                source="correction",
-                group=str(row[options.group]),
-            )
-            for index, row in enumerate(rows)
-        ]
-    world = build_world()
-    pairs = world.pairs()
-    return [
-        Example(edge.id, pairs[edge.id], edge.label, "correction", edge.topic)
-        for edge in world.edges
-    ]
 
 
 def write_reviews(options: argparse.Namespace, file: Path) -> None:

@@ -46,6 +46,9 @@ RECIPE = TrainingSettings(
     weight_decay=0.0,
     batch_size=32,
     kl_weight=0.0,
+    label_smoothing=0.0,
+    foreign_share=0.0,
+    strengths=(1.0,),
     folds=0,
     seed=13,
 )
@@ -87,7 +90,6 @@ def main() -> None:
             {
                 "train_pairs": len(train),
                 "epochs": trained.fitted.epochs,
-                "best_epoch": trained.best_epoch,
                 "minutes": round(minutes, 1),
                 "holdout_pairs": len(holdout),
                 "holdout_accuracy": hits / len(holdout),

@@ -12,7 +12,7 @@ from typing import Any
 
 from lyra_nli.dashboard.memory import Memory
 from lyra_nli.dashboard.view import Fields, View, open_view
-from lyra_nli.evaluation.gate import Answers, judge_candidate
+from lyra_nli.evaluation.gate import Evidence, judge_candidate
 from lyra_nli.labels import LABELS, Label
 from lyra_nli.ml_server.database import Database
 from lyra_nli.records import Example, Pair
@@ -185,10 +185,11 @@ def gate_verdict() -> dict[str, Any]:
         for n, label in enumerate(labels)
     ]
     said = {
-        name: Answers(*(probabilities(labels, wrong) for _ in range(2)))
+        name: probabilities(labels, wrong)
         for name, wrong in (("base", {0, 1, 2, 3, 4, 5}), ("candidate", {4, 5, 6}))
     }
-    return judge_candidate(rows, rows, said, Settings().gate).to_dict()
+    evidence = Evidence(tuple(rows), said)
+    return judge_candidate(evidence, evidence, Settings().gate, kind="holdout").to_dict()
 
 
 def probabilities(labels: Sequence[Label], wrong: set[int]) -> Any:

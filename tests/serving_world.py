@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -78,12 +78,15 @@ class World:
         status: str = "passed",
         damage: Callable[[Tensors], None] | None = None,
         alpha: float = 32.0,
+        files: Mapping[str, str] | None = None,
         **changes: Any,
     ) -> Version:
         """Register a random version; `damage` may change its tensors before they are sealed."""
         base = base or self.fast
         with staged(self.adapters) as staging, self.registry() as registry:
             _write_adapter(base, staging, seed, damage, alpha)
+            for file, text in (files or {}).items():
+                (staging / file).write_text(text, "utf-8")
             manifest = _manifest(base, **changes)
             return registry.publish(
                 manifest,
@@ -92,7 +95,7 @@ class World:
                 run_id=None,
                 parent=None,
                 samples_used=100,
-                metrics={},
+                metrics=manifest.metrics,
                 verdict="pass",
                 report_path=None,
             )

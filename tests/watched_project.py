@@ -16,7 +16,7 @@ import numpy as np
 from serving_world import World
 from sqlalchemy import Connection, insert, text
 
-from lyra_nli.evaluation.gate import Answers, Verdict, judge_candidate
+from lyra_nli.evaluation.gate import Evidence, Verdict, judge_candidate
 from lyra_nli.feedback import calibration
 from lyra_nli.labels import LABELS
 from lyra_nli.records import Example, Pair, Source
@@ -201,8 +201,11 @@ def gate(rng: np.random.Generator, right: float, active: str | None) -> Verdict:
         for n in range(240)
     ]
     models = {"base": 0.62, "candidate": right} | ({"active": 0.72} if active else {})
-    said = {name: Answers(_said(rng, 240, p), _said(rng, 240, 0.9)) for name, p in models.items()}
-    return judge_candidate(rows, rows, said, Settings().gate, active)
+    reviewed, general = (
+        Evidence(tuple(rows), {name: _said(rng, 240, p) for name, p in shares.items()})
+        for shares in (models, dict.fromkeys(models, 0.9))
+    )
+    return judge_candidate(reviewed, general, Settings().gate, kind="holdout", active=active)
 
 
 def _said(rng: np.random.Generator, n: int, right: float) -> Any:
@@ -218,7 +221,7 @@ def _gates(connection: Connection, rng: np.random.Generator) -> None:
     parents = {"v1": None, "v2": "lora-lyra-v1", "v3": "lora-lyra-v1", "v4": "lora-lyra-v3"}
     for (short, parent), right in zip(parents.items(), (0.76, 0.6, 0.86, 0.87), strict=True):
         verdict = gate(rng, right, parent).to_dict()
-        scores = {each["name"]: each["scores"] for each in verdict["populations"]}["hold-out"]
+        scores = {each["name"]: each["scores"] for each in verdict["populations"]}["reviewed"]
         metrics = {"verdict": verdict}
         for when, model in (("before", "base"), ("after", "candidate")):
             metrics[f"accuracy_{when}"] = scores[model]["accuracy"]["value"]

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, Retrying
 from lyra_nli.client_protocol import (
     DEFAULT_URL,
     Body,
+    at,
     below,
     judge_bodies,
     judgements,
@@ -76,21 +77,27 @@ class MLClient:
         self._http.close()
 
     def judge(
-        self, pairs: Sequence[Pair], use_slow: bool = False, adapter: str = "active"
+        self,
+        pairs: Sequence[Pair],
+        use_slow: bool = False,
+        adapter: str | None = None,
+        sources: Sequence[str] = (),
     ) -> list[Judgement]:
         """Judge pairs, answers in the same order.
 
         Args:
             pairs: any number; they are sent in several requests where that is needed.
             use_slow: ask the slow model.
-            adapter: ``active``, ``base`` or a version's name.
+            adapter: ``active``, ``base`` or a version's name. None: what the server routes the
+                site of a pair's source to, else ``active``.
+            sources: the URL that each premise comes from, empty where nobody knows; or none.
 
         Raises:
             ServerError: the server can't be reached or refuses; ``status`` and ``problems``
                 say why, and name a pair by its position.
         """
         answers: list[Judgement] = []
-        for body in judge_bodies(pairs, use_slow, adapter):
+        for body in judge_bodies(pairs, use_slow, adapter, sources):
             answers += judgements(self._call("POST", "/nli", body), body)
         return answers
 
@@ -147,11 +154,15 @@ class AsyncMLClient:
         await self._http.aclose()
 
     async def judge(
-        self, pairs: Sequence[Pair], use_slow: bool = False, adapter: str = "active"
+        self,
+        pairs: Sequence[Pair],
+        use_slow: bool = False,
+        adapter: str | None = None,
+        sources: Sequence[str] = (),
     ) -> list[Judgement]:
         """See ``MLClient.judge``."""
         answers: list[Judgement] = []
-        for body in judge_bodies(pairs, use_slow, adapter):
+        for body in judge_bodies(pairs, use_slow, adapter, sources):
             answers += judgements(await self._call("POST", "/nli", body), body)
         return answers
 
@@ -181,13 +192,16 @@ class AsyncMLClient:
             return await AsyncRetrying(**self._retry)(once)
 
 
-def nli_judge(client: MLClient, pairs: Sequence[Pair], threshold: float = 0.7) -> list[Judgement]:
+def nli_judge(
+    client: MLClient, pairs: Sequence[Pair], threshold: float = 0.7, sources: Sequence[str] = ()
+) -> list[Judgement]:
     """Judge with the fast model, and again with the slow one where that was unsure.
 
     Args:
         client: where to ask.
         pairs: what to judge.
         threshold: below this confidence of the fast model, the slow one's answer counts.
+        sources: the URL that each premise comes from; or none.
 
     Returns:
         one judgement a pair, in order.
@@ -195,17 +209,20 @@ def nli_judge(client: MLClient, pairs: Sequence[Pair], threshold: float = 0.7) -
     Raises:
         ServerError: either model failed; the fast model's doubtful answers are no substitute.
     """
-    answers = client.judge(pairs)
+    answers = client.judge(pairs, sources=sources)
     doubtful = below(answers, threshold)
-    better = client.judge([pairs[i] for i in doubtful], use_slow=True) if doubtful else []
+    better = client.judge(at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources))
     return replaced(answers, doubtful, better)
 
 
 async def async_nli_judge(
-    client: AsyncMLClient, pairs: Sequence[Pair], threshold: float = 0.7
+    client: AsyncMLClient,
+    pairs: Sequence[Pair],
+    threshold: float = 0.7,
+    sources: Sequence[str] = (),
 ) -> list[Judgement]:
     """See ``nli_judge``."""
-    answers = await client.judge(pairs)
+    answers = await client.judge(pairs, sources=sources)
     doubtful = below(answers, threshold)
-    better = await client.judge([pairs[i] for i in doubtful], use_slow=True) if doubtful else []
+    better = await client.judge(at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources))
     return replaced(answers, doubtful, better)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeAlias
+from itertools import repeat
+from typing import Any, Final, TypeAlias, TypeVar
 
 import httpx
 from tenacity import (
@@ -25,6 +26,7 @@ from lyra_nli.labels import LABELS, Label, parse_label
 from lyra_nli.records import Judgement, Pair
 
 Body: TypeAlias = dict[str, Any]
+T = TypeVar("T")
 
 DEFAULT_URL: Final = "http://127.0.0.1:8100"
 PAIRS_PER_REQUEST: Final = 256
@@ -119,19 +121,26 @@ def unload_body(reason: str) -> Body:
     return {"reason": reason or None}
 
 
-def judge_bodies(pairs: Sequence[Pair], use_slow: bool, adapter: str) -> Iterator[Body]:
-    """Make requests that stay within the server's limits; a pair's id is its position."""
+def judge_bodies(
+    pairs: Sequence[Pair], use_slow: bool, adapter: str | None, sources: Sequence[str]
+) -> Iterator[Body]:
+    """Make requests that stay within the server's limits; a pair's id is its position.
+
+    Raises:
+        InputError: there are sources, but not one for every pair.
+    """
+    if sources and len(sources) != len(pairs):
+        raise InputError(f"{len(pairs)} pairs and {len(sources)} sources: give one for each")
     batch: list[dict[str, str]] = []
     chars = 0
-    for position, pair in enumerate(pairs):
+    for position, (pair, source) in enumerate(zip(pairs, sources or repeat(""), strict=False)):
         size = len(pair.premise) + len(pair.hypothesis)
         if batch and (len(batch) >= PAIRS_PER_REQUEST or chars + size > CHARS_PER_REQUEST):
             yield {"pairs": batch, "use_slow": use_slow, "adapter": adapter}
             batch, chars = [], 0
         chars += size
-        batch.append(
-            {"pair_id": str(position), "premise": pair.premise, "hypothesis": pair.hypothesis}
-        )
+        texts = {"premise": pair.premise, "hypothesis": pair.hypothesis}
+        batch.append({"pair_id": str(position), **texts, "source_url": source})
     if batch:
         yield {"pairs": batch, "use_slow": use_slow, "adapter": adapter}
 
@@ -223,6 +232,11 @@ def _judgement(result: dict[str, Any]) -> Judgement:
 def below(answers: Sequence[Judgement], threshold: float) -> list[int]:
     """Find the positions of the answers that are less sure than that."""
     return [i for i, answer in enumerate(answers) if answer.confidence < threshold]
+
+
+def at(positions: Sequence[int], values: Sequence[T]) -> list[T]:
+    """Pick the values at these positions; none where there are no values at all."""
+    return [values[i] for i in positions] if values else []
 
 
 def replaced(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +14,36 @@ from lyra_nli.errors import ModelError
 from lyra_nli.feedback.queue import MAX_ITEMS, QueueItem, next_items
 from lyra_nli.labels import LABELS
 from lyra_nli.loop import load_base_for
-from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Pair
 from lyra_nli.storage.engine import new_id, now, write
 from lyra_nli.storage.scores import replace_scores
 from lyra_nli.storage.tables import nli_comparisons
+from lyra_nli.witnesses import judge_of
 from lyra_nli.workspace import Workspace
 
 Answers = NDArray[np.float64]
 """Probabilities of each pair, float64 [n, 3], columns in the order of ``LABELS``."""
+
+SHIFT = 0.1
+"""Change of confidence from which it counts."""
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """An edge to which two versions give different labels.
+
+    Attributes:
+        score: total variation distance between the two answers, 0 to 1.
+        answers: version -> probability of each label.
+    """
+
+    edge_id: str
+    premise: str
+    hypothesis: str
+    score: float
+    answers: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -34,19 +53,28 @@ class Comparison:
     Attributes:
         compared: unreviewed edges, drawn at random.
         disagreed: those to which they give different labels; they stand in the queue now.
+        labels: how many edges got which labels: the first version's by the other's, both in the
+            order of ``LABELS``.
+        confidence: mean confidence of the first and of the other; None without edges.
+        surer, less_sure: edges on which the other's confidence is higher, or lower, by `SHIFT`.
+        disputes: what they disagree on, the most apart first.
     """
 
     one: str
     other: str
     compared: int
     disagreed: int
+    labels: list[list[int]]
+    confidence: tuple[float, float] | None
+    surer: int
+    less_sure: int
+    disputes: list[Dispute]
 
 
 def compare(workspace: Workspace, one: str, other: str, limit: int) -> Comparison:
     """Judge unreviewed edges by two versions; the queue's ``disagree`` order shows where they part.
 
-    What an earlier comparison put there is replaced. An edge's score is the total variation
-    distance between the two answers, 0 to 1. The result stays in ``nli_comparisons``.
+    What an earlier comparison put there is replaced. The result stays in ``nli_comparisons``.
 
     Args:
         one: a version's name, ``active``, ``base`` or ``slow`` (the slow base model).
@@ -62,32 +90,52 @@ def compare(workspace: Workspace, one: str, other: str, limit: int) -> Compariso
     pairs = [Pair(edge.premise, edge.hypothesis) for edge in edges]
     judges = [_judge(workspace, name) for name in (one, other)]
     first, second = (softmax(judge.logits(pairs)) for judge in judges)
-    parted = np.flatnonzero(first.argmax(axis=1) != second.argmax(axis=1))
-    distance = np.abs(first - second).sum(axis=1) / 2
-    details = {
-        edges[i].edge_id: json.dumps(
-            {
-                judge.adapter: dict(zip(LABELS, answers[i].round(4).tolist(), strict=True))
-                for judge, answers in zip(judges, (first, second), strict=True)
-            }
-        )
-        for i in parted
-    }
-    scores = {edges[i].edge_id: float(distance[i]) for i in parted}
-    found = Comparison(judges[0].adapter, judges[1].adapter, len(edges), len(parted))
+    found = _compared(edges, judges[0].adapter, judges[1].adapter, first, second)
     with write(workspace.engine) as connection:
+        scores = {dispute.edge_id: dispute.score for dispute in found.disputes}
+        details = {dispute.edge_id: json.dumps(dispute.answers) for dispute in found.disputes}
         replace_scores(connection, "disagree", "comparison", scores, details)
-        _keep(connection, workspace.settings.nli.fast_model, found, first, second)
+        _keep(connection, workspace.settings.nli.fast_model, found)
     return found
 
 
-def _keep(
-    connection: Connection, base_model: str, found: Comparison, first: Answers, second: Answers
-) -> None:
-    """Note how far they agree: labels, first version by second, and the shift of confidence."""
+def _compared(
+    edges: Sequence[QueueItem], one: str, other: str, first: Answers, second: Answers
+) -> Comparison:
     labels = np.zeros((len(LABELS), len(LABELS)), dtype=int)
     np.add.at(labels, (first.argmax(axis=1), second.argmax(axis=1)), 1)
-    shift = float((second.max(axis=1) - first.max(axis=1)).mean()) if len(first) else None
+    distance = np.abs(first - second).sum(axis=1) / 2
+    parted = np.flatnonzero(first.argmax(axis=1) != second.argmax(axis=1))
+    sure = [answers.max(axis=1) for answers in (first, second)]
+    disputes = [
+        Dispute(
+            edges[i].edge_id,
+            edges[i].premise,
+            edges[i].hypothesis,
+            float(distance[i]),
+            {one: _by_label(first[i]), other: _by_label(second[i])},
+        )
+        for i in sorted(parted.tolist(), key=lambda row: -distance[row])
+    ]
+    return Comparison(
+        one,
+        other,
+        compared=len(edges),
+        disagreed=len(parted),
+        labels=labels.tolist(),
+        confidence=(float(sure[0].mean()), float(sure[1].mean())) if edges else None,
+        surer=int((sure[1] - sure[0] >= SHIFT).sum()),
+        less_sure=int((sure[0] - sure[1] >= SHIFT).sum()),
+        disputes=disputes,
+    )
+
+
+def _by_label(answer: Answers) -> dict[str, float]:
+    return dict(zip(LABELS, answer.round(4).tolist(), strict=True))
+
+
+def _keep(connection: Connection, base_model: str, found: Comparison) -> None:
+    shift = found.confidence[1] - found.confidence[0] if found.confidence else None
     connection.execute(
         insert(nli_comparisons).values(
             id=new_id("ncmp"),
@@ -98,7 +146,7 @@ def _keep(
             other=found.other,
             compared=found.compared,
             disagreed=found.disagreed,
-            details_json=json.dumps({"labels": labels.tolist(), "confidence_shift": shift}),
+            details_json=json.dumps({"labels": found.labels, "confidence_shift": shift}),
         )
     )
 
@@ -125,12 +173,10 @@ def _judge(workspace: Workspace, name: str) -> Judge:
     base: Base = load_base_for(settings, settings.nli.fast_model)
     if name == "base":
         return Judge(base, batch_size=size)
-    registry = workspace.registry
-    version = registry.active(base.name) if name == "active" else registry.get(name)
+    version = workspace.registry.resolve(name, base.name)
     if version is None:
         raise ModelError(
             f"no version of {base.name} is active",
             hint="Compare with `base`, or activate a version.",
         )
-    registry.verify(version.name)
-    return Judge(base, adapted_model(base, version.path), version.name, size)
+    return judge_of(workspace, base, version)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,17 +20,16 @@ from lyra_nli import provenance
 from lyra_nli.clock import Clock
 from lyra_nli.dataset.build import Dataset
 from lyra_nli.errors import LyraNliError, TrainingError
-from lyra_nli.evaluation.gate import Answers, Verdict, judge_candidate
-from lyra_nli.evaluation.report import markdown
-from lyra_nli.models.adapter import adapted_model, save_adapter
+from lyra_nli.evaluation.gate import Verdict
+from lyra_nli.evaluation.report import Report
+from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
-from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.models.lora import attach
 from lyra_nli.models.starter import cache_folder
 from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.lineage import lineage
-from lyra_nli.registry.manifest import Manifest, check_base
+from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import now, write
@@ -42,6 +42,7 @@ from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.student import Student
 from lyra_nli.training.trainer import Trained, Trainer
+from lyra_nli.witnesses import ANSWERS, Proof, evaluate, with_groups
 from lyra_nli.workspace import Workspace
 
 _STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
@@ -71,6 +72,7 @@ def train(
     forced_reason: str = "",
     promote_reason: str = "",
     activate: bool = True,
+    domain: str = "",
     console: Console | None = None,
 ) -> Outcome:
     """Learn from everything people said, and prove it.
@@ -80,6 +82,8 @@ def train(
         forced_reason: why training runs although it is not due; recorded.
         promote_reason: activate the candidate even if the gate does not pass it; recorded.
         activate: let a version that passes the gate serve at once.
+        domain: learn from the reviews of this site or group alone. Such a version does not serve
+            by itself, and its reviews count as not trained on: the next one learns from them too.
 
     Raises:
         DatasetError: too few corrections, or no honest split.
@@ -92,10 +96,10 @@ def train(
     workspace.generation.require_upgraded()
     clock = Clock()
     recipe, registry = workspace.settings.training, workspace.registry
-    with _run(workspace, base_name, forced_reason) as run_id:
+    with _run(workspace, base_name, forced_reason, domain) as run_id:
         with clock.step("dataset"):
-            reviews = workspace.enough_reviews()
-            dataset = workspace.dataset(base_name, reviews)
+            reviews = workspace.enough_reviews(domain)
+            dataset = workspace.dataset(base_name, reviews, domain)
         with clock.step("base model"):
             base = load_base_for(workspace.settings, base_name)
             dataset = dataset.without(misfits(base, dataset.examples()))
@@ -107,14 +111,18 @@ def train(
                 checkpoints = checkpoints_of(workspace, base, dataset)
                 trainer = trainer_of(base, recipe, log, checkpoints=checkpoints)
                 trained = trainer.train(dataset.train, dataset.dev)
-                save_adapter(base, trainer.student.model, recipe, staging)
+                save_adapter(base, trainer.student.model, recipe, staging, trained.strength)
             with clock.step("gate"):
-                verdict, answers = evaluate(workspace, base, staging, dataset)
-            unseen = answer_rows("holdout", dataset.holdout, answers.holdout)
-            write_rows(staging / "out_of_fold.jsonl", [*trained.unseen_rows(), *unseen])
-            manifest = describe(workspace, base, dataset, trained, verdict)
-            report = markdown(verdict, f"candidate of run {run_id}", lineage(manifest, dataset))
-            (staging / "report.md").write_text(report, "utf-8")
+                unseen = trained.unseen_rows()
+                verdict, proof = evaluate(workspace, base, staging, dataset, unseen)
+            if dataset.holdout:
+                held = proof.reviewed.answers["candidate"]
+                unseen += answer_rows("holdout", dataset.holdout, held)
+            write_rows(staging / ANSWERS, with_groups(unseen, dataset.examples()))
+            manifest = describe(workspace, base, dataset, trained, verdict, proof)
+            report = Report(f"candidate of {run_id}", verdict, proof.reviewed, lineage(manifest))
+            (staging / "report.md").write_text(report.markdown(), "utf-8")
+            (staging / "report.html").write_text(report.html(), "utf-8")
             version = registry.publish(
                 manifest,
                 staging,
@@ -129,11 +137,12 @@ def train(
         with write(workspace.engine) as connection:
             # Also those that judged it: the same reviews would only give the same version.
             ids = [review.id for review in reviews]
-            mark_trained(
-                connection, workspace.generation, ids, version.name, version.lyra_adapter_id
-            )
-            if trained.out_of_fold:
-                suspects = trained.out_of_fold.suspects(trained.best_epoch)
+            if not domain:
+                mark_trained(
+                    connection, workspace.generation, ids, version.name, version.lyra_adapter_id
+                )
+            if trained.out_of_fold and not domain:
+                suspects = trained.out_of_fold.suspects()
                 note_suspects(connection, workspace.generation, suspects, version.name)
             finish_run(
                 connection,
@@ -141,11 +150,12 @@ def train(
                 status="done",
                 message=verdict.sentence,
                 dataset_hash=dataset.content_hash,
-                samples=len(ids),
+                samples=len(dataset.cleaned.reviews) if domain else len(ids),
             )
     checkpoints.clear()
     outcome = Outcome(version, verdict, trained, dataset, seconds=clock.seconds)
-    promoted = verdict.outcome == "pass" and activate and workspace.settings.gate.auto_activate
+    activate = activate and workspace.settings.gate.auto_activate and not domain
+    promoted = verdict.outcome == "pass" and activate
     if promoted or promote_reason:
         with clock.step("activation"):
             reason = promote_reason or f"gate: {verdict.sentence}"
@@ -195,46 +205,21 @@ def checkpoints_of(workspace: Workspace, base: Base, dataset: Dataset) -> Checkp
     return Checkpoints(workspace.registry.directory / "runs" / "unfinished", identity)
 
 
-def evaluate(
-    workspace: Workspace, base: Base, adapter_dir: Path, dataset: Dataset
-) -> tuple[Verdict, Answers]:
-    """Judge the saved candidate as it would serve: base, active and candidate, same rows.
-
-    Returns:
-        The verdict, and the candidate's answers that it rests on.
-    """
-    size = workspace.settings.nli.batch_size
-    active = workspace.registry.active(base.name)
-    models = {"base": base.model, "candidate": adapted_model(base, adapter_dir)}
-    if active:
-        check_base(workspace.registry.verify(active.name), base.name, base.fingerprint)
-        models["active"] = adapted_model(base, active.path)
-    answers = {}
-    for name, model in models.items():
-        judge = Judge(base, model, adapter=name, batch_size=size)
-        holdout, general = (
-            softmax(judge.logits([example.pair for example in side]))
-            for side in (dataset.holdout, dataset.general)
-        )
-        answers[name] = Answers(holdout, general)
-    verdict = judge_candidate(
-        dataset.holdout,
-        dataset.general,
-        answers,
-        workspace.settings.gate,
-        active.name if active else None,
-    )
-    return verdict, answers["candidate"]
-
-
 def describe(
-    workspace: Workspace, base: Base, dataset: Dataset, trained: Trained, verdict: Verdict
+    workspace: Workspace,
+    base: Base,
+    dataset: Dataset,
+    trained: Trained,
+    verdict: Verdict,
+    proof: Proof,
 ) -> Manifest:
     """Everything needed to make the version again."""
     recipe = workspace.settings.training
     precision = "bf16" if compute_dtype(recipe.precision) == torch.bfloat16 else "fp32"
     as_run = recipe.model_copy(update={"threads": trained.fitted.threads, "precision": precision})
-    holdout = verdict.populations[0].scores
+    reviewed = verdict.populations[0].scores
+    learned = dataset.count("train", "source")
+    learned += dataset.count("dev", "source") if trained.dev_learned else Counter()
     return Manifest(
         base_model=base.name,
         base_revision=base.revision,
@@ -252,21 +237,27 @@ def describe(
         created_at=now(),
         metrics={
             "verdict": verdict.to_dict(),
-            "accuracy_before": holdout["base"].accuracy.value,
-            "accuracy_after": holdout["candidate"].accuracy.value,
-            "brier_before": holdout["base"].brier,
-            "brier_after": holdout["candidate"].brier,
+            "evidence": {"kind": proof.kind, **asdict(proof.rows)},
+            "accuracy_before": reviewed["base"].accuracy.value,
+            "accuracy_after": reviewed["candidate"].accuracy.value,
+            "brier_before": reviewed["base"].brier,
+            "brier_after": reviewed["candidate"].brier,
+            "learned_from": dict(learned),
+            "aside": len(dataset.aside),
+            "domain": dataset.domain,
             "training": trained.figures(),
         },
     )
 
 
 @contextmanager
-def _run(workspace: Workspace, base_name: str, forced_reason: str) -> Iterator[str]:
+def _run(
+    workspace: Workspace, base_name: str, forced_reason: str, domain: str = ""
+) -> Iterator[str]:
     """A row in the history of runs, which says how the run ended, whatever ended it."""
     recipe = json.loads(workspace.settings.training.model_dump_json())
     with write(workspace.engine) as connection:
-        run_id = start_run(connection, base_name, forced_reason, recipe)
+        run_id = start_run(connection, base_name, forced_reason, recipe, domain)
     try:
         yield run_id
     except BaseException as error:  # an interrupt too must not leave a run that never ends

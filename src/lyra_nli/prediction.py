@@ -6,18 +6,21 @@ import json
 import os
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from lyra_nli.errors import InputError
+from lyra_nli.hosts import site_of
 from lyra_nli.loop import load_base_for
 from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.encoding import misfit
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import MAX_TEXT_CHARS, Judgement, Pair
-from lyra_nli.registry.manifest import check_base
+from lyra_nli.registry.manifest import check_base, read_manifest
+from lyra_nli.registry.rows import Version
 from lyra_nli.settings import Settings
 from lyra_nli.storage.engine import database_exists
 from lyra_nli.workspace import Workspace
@@ -28,36 +31,75 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the file, counted from 1."""
+    """One line of the file, counted from 1; who judges it and its source are often unknown."""
 
     line: int
     pair_id: str
     pair: Pair
+    adapter: str = ""
+    source_url: str = ""
 
 
-def open_judge(settings: Settings, base_name: str | None, adapter: str) -> Judge:
-    """The model that answers: a base, with the version that `adapter` stands for.
+class Judges:
+    """The versions of one base that answer, each opened at its first use.
 
-    Where there is no database yet, ``active`` is the base itself.
+    Args:
+        base_name: None: the fast one of the settings.
+        adapter: ``active``, ``base`` or a version's name. Empty: ``active``, but where a row's
+            site is routed to a version of this base.
 
     Raises:
         StorageError: the database is there, but can't be read.
         AdapterNotFoundError, AdapterInvalidError: an unknown, damaged or foreign version.
         ModelError: the base can't be loaded.
     """
-    name = base_name or settings.nli.fast_model
-    missing = not database_exists(settings.storage.database_path)
-    if adapter == "base" or (adapter == "active" and missing):
-        return Judge(load_base_for(settings, name), batch_size=settings.nli.batch_size)
-    registry = Workspace.open(settings, read_only=True).registry
-    version = registry.resolve(adapter, name)
-    manifest = registry.verify(version.name) if version else None
-    base = load_base_for(settings, name)
-    if version is None or manifest is None:
-        return Judge(base, batch_size=settings.nli.batch_size)
-    check_base(manifest, base.name, base.fingerprint)
-    model = adapted_model(base, version.path)
-    return Judge(base, model, version.name, settings.nli.batch_size)
+
+    def __init__(self, settings: Settings, base_name: str | None, adapter: str = "") -> None:
+        self._settings = settings
+        self._adapter = adapter
+        self._opened: dict[str, Judge] = {}
+        name = base_name or settings.nli.fast_model
+        version = self._version(adapter or "active", name)
+        self.base = load_base_for(settings, name)
+        self.default = self._opened[adapter or "active"] = self._judge(version)
+
+    def of(self, row: Row) -> Judge:
+        """Who judges this row: whom it names, or the rule of this object.
+
+        Raises:
+            AdapterNotFoundError, AdapterInvalidError, StorageError: as the class.
+        """
+        name = row.adapter or self._adapter or self._routed(row.source_url) or "active"
+        if name not in self._opened:
+            self._opened[name] = self._judge(self._version(name, self.base.name))
+        return self._opened[name]
+
+    def _routed(self, url: str) -> str:
+        """What the site of a URL is routed to; a version of another base is nothing here."""
+        nli = self._settings.nli
+        name = nli.routes.get(site_of(url), "") if nli.routes else ""
+        if name in nli.routed_versions and name not in self._opened:
+            registry = Workspace.open(self._settings, read_only=True).registry
+            return name if registry.get(name).base_model == self.base.name else ""
+        return name
+
+    def _version(self, name: str, base_name: str) -> Version | None:
+        """The verified version; None: the base, which also serves where there is no database."""
+        missing = not database_exists(self._settings.storage.database_path)
+        if name == "base" or (name == "active" and missing):
+            return None
+        registry = Workspace.open(self._settings, read_only=True).registry
+        version = registry.resolve(name, base_name)
+        if version:
+            registry.verify(version.name)
+        return version
+
+    def _judge(self, version: Version | None) -> Judge:
+        size = self._settings.nli.batch_size
+        if version is None:
+            return Judge(self.base, batch_size=size)
+        check_base(read_manifest(version.path), self.base.name, self.base.fingerprint)
+        return Judge(self.base, adapted_model(self.base, version.path), version.name, size)
 
 
 def predict_one(judge: Judge, premise: str, hypothesis: str) -> dict[str, Any]:
@@ -65,36 +107,41 @@ def predict_one(judge: Judge, premise: str, hypothesis: str) -> dict[str, Any]:
     return _answer(judge.judge([Pair(premise, hypothesis)])[0])
 
 
-def predict_file(judge: Judge, pairs: Sequence[Row], out: Path | None) -> None:
-    """Judge the rows of a file, in order.
+def predict_file(judges: Judges, pairs: Sequence[Row], out: Path | None) -> list[str]:
+    """Judge the rows of a file, in order; gives the names of the versions that did.
 
     All of them are checked before the first is judged. `out` appears when it is complete; None
     prints to standard output.
 
     Raises:
         InputError: with every line whose texts the model can't read.
+        AdapterNotFoundError, AdapterInvalidError, StorageError: see `Judges`.
     """
     problems = [
-        f"line {row.line}: {problem}" for row in pairs for problem in misfit(judge.base, row.pair)
+        f"line {row.line}: {problem}" for row in pairs for problem in misfit(judges.base, row.pair)
     ]
     if problems:
         raise InputError("nothing was judged", problems=problems)
+    names = list(dict.fromkeys(judges.of(row).adapter for row in pairs))
     if out is None:
-        _write(judge, pairs, sys.stdout)
-        return
+        _write(judges, pairs, sys.stdout)
+        return names
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            _write(judge, pairs, stream)
+            _write(judges, pairs, stream)
         os.chmod(temporary, 0o644)
         os.replace(temporary, out)
     except BaseException:  # an interrupt too must not leave a partial file
         os.unlink(temporary)
         raise
+    return names
 
 
 def read_pairs(file: Path) -> list[Row]:
     """Read JSONL of ``pair_id``, ``premise``, ``hypothesis`` (or ``nli_hypothesis``).
+
+    ``adapter`` and ``source_url`` may be there too.
 
     Raises:
         InputError: with every bad line.
@@ -117,7 +164,8 @@ def read_pairs(file: Path) -> list[Row]:
         problems += [f"line {number}: {problem}" for problem in found]
         if not found:
             hypothesis = values.get("hypothesis") or values["nli_hypothesis"]
-            rows.append(Row(number, pair_id, Pair(values["premise"], hypothesis)))
+            who = (values.get("adapter") or "", values.get("source_url") or "")
+            rows.append(Row(number, pair_id, Pair(values["premise"], hypothesis), *who))
     if problems:
         raise InputError(
             f"{file}: {len(problems)} problem(s), nothing was judged", problems=problems
@@ -125,11 +173,18 @@ def read_pairs(file: Path) -> list[Row]:
     return rows
 
 
-def _write(judge: Judge, rows: Sequence[Row], stream: TextIO) -> None:
+def _write(judges: Judges, rows: Sequence[Row], stream: TextIO) -> None:
     for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
-        for row, answer in zip(chunk, judge.judge([row.pair for row in chunk]), strict=True):
-            values = {"pair_id": row.pair_id, **_answer(answer)}
+        by_judge: dict[Judge, list[Row]] = defaultdict(list)
+        for row in rows[start : start + _CHUNK]:
+            by_judge[judges.of(row)].append(row)
+        answers = {
+            row.line: answer
+            for judge, own in by_judge.items()
+            for row, answer in zip(own, judge.judge([row.pair for row in own]), strict=True)
+        }
+        for row in rows[start : start + _CHUNK]:
+            values = {"pair_id": row.pair_id, **_answer(answers[row.line])}
             stream.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
@@ -152,7 +207,12 @@ def _parse(line: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(row, dict):
         return {}, ["not a JSON object"]
     missing = [] if str(row.get("pair_id") or "").strip() else ["pair_id is missing"]
-    return row, [*missing, *_text_problems(row)]
+    wrong = [
+        f"{name} is no text"
+        for name in ("adapter", "source_url")
+        if not isinstance(row.get(name) or "", str)
+    ]
+    return row, [*missing, *wrong, *_text_problems(row)]
 
 
 def _text_problems(row: dict[str, Any]) -> Iterator[str]:

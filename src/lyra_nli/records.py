@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lyra_nli.labels import Label
 
-Source = Literal["correction", "agreed", "replay"]
-"""Where a training example comes from: a human changed the label, confirmed it, or it is
-general NLI that keeps the model from forgetting."""
+Source = Literal["correction", "agreed", "replay", "foreign"]
+"""Where a training example comes from: a human changed the label, confirmed it, it is general NLI
+that keeps the model from forgetting, or two texts that have nothing to do with each other."""
 
 Sampling = Literal["random", "queue", "unknown"]
 """Why a person came to review a pair. Only ``random`` reviews are a sample of the traffic."""
@@ -107,6 +107,7 @@ class Example:
         id: the review's id, or ``replay:…``.
         group: rows of one group stand on one side of every split.
         weight: factor on this row's loss.
+        review: what a person said of the pair; None for replay. No part of what is learned.
     """
 
     id: str
@@ -115,3 +116,4 @@ class Example:
     source: Source
     group: str
     weight: float = 1.0
+    review: Review | None = field(default=None, repr=False, compare=False)

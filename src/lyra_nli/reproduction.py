@@ -46,10 +46,10 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
         trainer.repeat(
             dataset.train,
             dataset.dev,
-            figures["best_epoch"],
+            figures["strength"],
             dev_learned=figures["dev_learned"],
         )
-        save_adapter(base, trainer.student.model, recipe, staging)
+        save_adapter(base, trainer.student.model, recipe, staging, figures["strength"])
         changed = [
             file
             for file in ("adapter_model.safetensors", "adapter_config.json")
@@ -71,11 +71,17 @@ def recipe_of(manifest: Manifest) -> TrainingSettings:
     Raises:
         AdapterError: it was trained by another release, whose recipe means nothing here.
     """
+    # A default of today says nothing about a recipe that did not have the setting.
+    missing = TrainingSettings.model_fields.keys() - manifest.recipe.keys()
+    problems = [f"{name}: not in its recipe" for name in sorted(missing)]
     try:
-        return TrainingSettings.model_validate(manifest.recipe)
+        recipe = TrainingSettings.model_validate(manifest.recipe)
     except ValidationError as error:
+        problems += [f"{item['loc'][0]}: {item['msg']}" for item in error.errors()]
+    if problems:
         raise AdapterError(
             "the version was trained by another release of lyra-nli",
-            problems=[f"{item['loc'][0]}: {item['msg']}" for item in error.errors()],
+            problems=problems,
             hint="Its bytes can only be made again by that release.",
-        ) from error
+        )
+    return recipe

@@ -31,6 +31,7 @@ from pydantic_settings import (
 )
 
 from lyra_nli.errors import SettingsError
+from lyra_nli.hosts import site_of
 
 DEFAULT_FILE = Path("config/settings.yaml")
 
@@ -76,6 +77,31 @@ class NliSettings(Section):
     )
     max_length: int = Field(512, ge=16, le=4096, description="tokens a pair may have")
     batch_size: int = Field(32, ge=1, le=1024, description="pairs judged at once")
+    routes: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        {}, description="site -> version that judges its premises, {example.org: lora-lyra-v3}"
+    )
+    resident_versions: int = Field(
+        8, ge=3, description="versions of a base in memory; active, previous and routed ones stay"
+    )
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        problems = [
+            f"{site!r} is no site" + (f", {site_of(site)} is" if site_of(site) else "")
+            for site in self.routes
+            if site != site_of(site)
+        ]
+        needed = len(self.routed_versions) + 3  # active, previous, and one that a request names
+        if needed > self.resident_versions:
+            problems.append(f"so many routes need resident_versions of {needed}")
+        if problems:
+            raise ValueError("routes: " + "; ".join(problems))
+        return self
+
+    @property
+    def routed_versions(self) -> frozenset[str]:
+        """The names of the versions that some site is routed to."""
+        return frozenset(self.routes.values()) - {"active", "base"}
 
     def revision_of(self, model: str) -> str | None:
         """The Hub commit to load a model at; the pins of the default models bind no other."""
@@ -131,8 +157,13 @@ class DatasetSettings(Section):
 
     min_samples: int = Field(100, ge=1, description="corrections; below, training refuses")
     holdout_fraction: float = Field(0.2, gt=0, lt=1, description="groups kept for the gate")
-    dev_fraction: float = Field(0.1, ge=0, lt=1, description="groups kept for early stopping")
-    replay_rows: int = Field(500, ge=0, description="general NLI pairs mixed into training")
+    min_holdout: int = Field(
+        300, ge=1, description="rows; below, folds judge and everything is learned from"
+    )
+    dev_fraction: float = Field(
+        0.1, ge=0, lt=1, description="without folds: groups that choose the strength"
+    )
+    replay_rows: int = Field(250, ge=0, description="general NLI pairs mixed into training")
     replay_file: str | None = Field(None, description="your own JSONL instead of the shipped set")
     seed: int = 13
 
@@ -155,7 +186,7 @@ class TrainingSettings(Section):
         description="of query, key, value, attention_output, intermediate, output; or all",
     )
     layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        4, description="how many upper layers learn, or all; what lies below is computed once"
+        6, description="how many upper layers learn, or all; what lies below is computed once"
     )
     epochs: int = Field(3, ge=1, le=100)
     learning_rate: float = Field(1e-3, gt=0, lt=1)
@@ -166,10 +197,21 @@ class TrainingSettings(Section):
         "natural", description="balanced: every label weighs the same"
     )
     kl_weight: float = Field(
-        0.3, ge=0, description="pull towards the base on agreed and replayed rows it had right"
+        1.0, ge=0, description="pull towards the base on agreed and replayed rows it had right"
+    )
+    label_smoothing: Share = Field(
+        0.1, description="share of a reviewed row's target spread over all labels: people err"
+    )
+    foreign_share: float = Field(
+        0.3, ge=0, description="foreign pairs, taken for neutral, for every reviewed row"
+    )
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.5, 0.7, 0.85, 1.0),
+        min_length=1,
+        description="of the adapter, to choose from by rows it did not learn from",
     )
     folds: int = Field(
-        5, ge=0, description="parts for out-of-fold answers and early stopping; 0: the dev split"
+        5, ge=0, description="parts for out-of-fold answers; 0: the dev split chooses the strength"
     )
     cache_mb: int = Field(
         4096, ge=0, description="hidden states kept on disk for later trainings; 0: none"
@@ -184,9 +226,21 @@ class GateSettings(Section):
 
     min_accuracy: Share = Field(0.85, description="the proposal's hold-out accuracy, see below")
     max_general_drop: Share = Field(0.03, description="accuracy that general NLI may lose")
-    max_brier_increase: float = Field(0.0, ge=0, description="Brier may grow by this much")
+    max_active_drop: Share = Field(
+        0.03, description="loss against the active version that must be ruled out"
+    )
+    max_brier_increase: float = Field(0.02, ge=0, description="Brier may grow by this much")
     significance: float = Field(
-        0.05, gt=0, lt=1, description="one-sided exact McNemar against the base"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="chance of being wrong, shared by all looks at the same rows",
+    )
+    worthwhile_gain: float = Field(
+        0.03, gt=0, lt=1, description="gain of accuracy that more reviews are asked for"
+    )
+    enforce_groups: bool = Field(
+        False, description="true: a label, page or domain that is clearly harmed fails"
     )
     enforce_min_accuracy: bool = Field(
         False, description="true: below `min_accuracy` fails, as the proposal has it"

@@ -9,8 +9,10 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from lyra_nli.dataset.build import Dataset, build
+from lyra_nli.dataset.clean import clean
+from lyra_nli.dataset.domains import find_domain, of_domain
+from lyra_nli.dataset.groups import Side
 from lyra_nli.dataset.replay import load_replay
-from lyra_nli.dataset.split import Side
 from lyra_nli.errors import DatasetError
 from lyra_nli.records import Example, Review
 from lyra_nli.registry.versions import Registry
@@ -49,23 +51,29 @@ class Workspace:
         with read(self.engine) as connection:
             return read_reviews(connection, self.generation)
 
-    def enough_reviews(self) -> tuple[Review, ...]:
-        """All reviews, if they hold corrections enough to learn from.
+    def enough_reviews(self, domain: str = "") -> tuple[Review, ...]:
+        """All reviews, if they, or those of the domain, hold corrections enough to learn from.
 
         Raises:
-            DatasetError: fewer corrections than `dataset.min_samples`.
+            DatasetError: fewer corrections than `dataset.min_samples`, or no such domain.
         """
         with read(self.engine) as connection:
             corrections = count_reviews(connection, self.generation).corrected
+        reviews = tuple(self.reviews().reviews)
+        if domain:
+            inside = of_domain(reviews, find_domain(reviews, domain))
+            corrections = sum(review.corrected for review in clean(inside).reviews)
         wanted = self.settings.dataset.min_samples
         if corrections < wanted:
+            where = f" of {domain}" if domain else ""
             raise DatasetError(
-                f"not enough corrections: {corrections} so far, at least {wanted} are needed",
+                f"not enough corrections{where}: {corrections} so far, at least {wanted} are "
+                "needed",
                 hint="Review more edges; dataset.min_samples in the settings is the threshold.",
             )
-        return tuple(self.reviews().reviews)
+        return reviews
 
-    def dataset(self, base_model: str, reviews: Sequence[Review]) -> Dataset:
+    def dataset(self, base_model: str, reviews: Sequence[Review], domain: str = "") -> Dataset:
         """Clean, split and mix; what the active version learned from is never its hold-out."""
         active = self.registry.active(base_model)
         seen: dict[str, Side] = {}
@@ -74,7 +82,10 @@ class Workspace:
             side: Side
             for side in ("train", "dev", "holdout"):
                 seen |= dict.fromkeys(row_ids.get(side, ()), side)
-        return build(reviews, self.replay(), self.settings.dataset, seen)
+        folds = self.settings.training.folds
+        return build(
+            reviews, self.replay(), self.settings.dataset, seen, folds=folds, domain=domain
+        )
 
     def replay(self) -> list[Example]:
         """The replay set: the shipped one, or the user's own file."""

@@ -63,7 +63,7 @@ def test_adapters_from_list_to_remove(project: Path) -> None:
     assert facts["aliases"] == ["active"]
     assert "# Gate report" in call("adapters show v1").output
     assert "files match" in call("adapters verify").output
-    exported = call("adapters export v1", str(project / "copy.zip")).output.strip()
+    exported = call("adapters export v1", str(project / "copy.zip")).stdout.strip()
     assert Path(exported).stat().st_size > 1000
     assert "lora-lyra-v1 -> base" in call("adapters rollback --reason try").output
     assert "base -> lora-lyra-v1" in call("adapters activate v1").output

@@ -15,6 +15,7 @@ from lyra_nli.cli.main import cli
 from lyra_nli.comparison import compare
 from lyra_nli.errors import AdapterNotFoundError, ModelError
 from lyra_nli.feedback.queue import next_items
+from lyra_nli.labels import LABELS
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import Pair
 from lyra_nli.storage import tables
@@ -85,6 +86,12 @@ def test_disagreements_come_first_in_their_order(world) -> None:
     assert sum(map(sum, labels)) == EDGES
     assert EDGES - sum(labels[index][index] for index in range(3)) == found.disagreed
     assert details["confidence_shift"] != 0
+    assert found.labels == labels
+    [before, after] = found.confidence
+    assert details["confidence_shift"] == pytest.approx(after - before)
+    assert found.surer + found.less_sure <= EDGES
+    assert [dispute.edge_id for dispute in found.disputes] == [item.edge_id for item in first]
+    assert found.disputes[0].answers == first[0].detail
     again = compare(workspace, "base", "base", EDGES)
     assert again.disagreed == 0
     assert all(item.reason_for != "disagree" for item in queued())
@@ -105,3 +112,12 @@ def test_the_command(world, monkeypatch) -> None:
     words = ["adapters", "compare", name, "--with", "base", "--limit", "7", "--json"]
     result = CliRunner().invoke(cli, [*words, "--db", world.database], catch_exceptions=False)
     assert json.loads(result.stdout)["compared"] == 7
+    words = ["shadow-eval", name, "--with", "base", "--limit", "30", "--db", world.database]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    found = compare(Workspace.open(world.settings), name, "base", EDGES)
+    assert f"{name} and base disagree on" in result.stdout
+    assert "base says" in result.stdout
+    table = [line.split() for line in result.stdout.splitlines() if line.startswith(" " * 16)]
+    assert table[0] == list(LABELS)
+    assert sum(int(count) for row in table[1:] for count in row[1:]) == 30
+    assert any(dispute.hypothesis in result.stdout for dispute in found.disputes)

@@ -57,8 +57,8 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(first: World) -> Iterator[Dashboard]:
-    for seed in (1, 2):
-        first.publish(seed=seed)
+    first.publish(seed=1, files={"report.html": "<!doctype html><h1>Gate report</h1>"})
+    first.publish(seed=2)
     first.publish(first.slow, seed=3)
     with live_server(with_token(first.settings)) as url:
         made = Dashboard(url, first)
@@ -81,6 +81,23 @@ def test_the_slow_base_has_pages_of_its_own(dashboard: Dashboard) -> None:
     assert [each["name"] for each in slow["versions"]] == ["lora-lyra-v3"]
     assert slow["base_model"] == dashboard.world.slow.name
     assert dashboard.client.get("/dashboard/api/data?base=huge").status_code == 422
+
+
+def test_a_report_is_a_page_that_runs_nothing(dashboard: Dashboard) -> None:
+    assert dashboard.get("versions/v1")["report_page"] is True
+    page = dashboard.client.get("/dashboard/api/versions/v1/report.html")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text == "<!doctype html><h1>Gate report</h1>"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline';")
+    assert "script" not in policy
+    asked = {"sec-fetch-site": "cross-site"}
+    foreign = dashboard.client.get("/dashboard/api/versions/v1/report.html", headers=asked)
+    assert foreign.status_code == 403
+    none = dashboard.client.get("/dashboard/api/versions/v2/report.html")
+    assert none.status_code == 404
+    assert "lora-lyra-v2 has no report" in none.json()["error"]
 
 
 def test_unknown_names(dashboard: Dashboard) -> None:

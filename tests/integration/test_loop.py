@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
@@ -20,12 +21,14 @@ from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
 from lyra_nli import loop
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.errors import AdapterError, DatasetError
+from lyra_nli.models.judge import softmax
 from lyra_nli.reproduction import reproduce
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.reviews import count_reviews
 from lyra_nli.storage.tables import adapters, nli_training_runs
 from lyra_nli.storage.upgrade import init_database
 from lyra_nli.training.log import TrainingLog
+from lyra_nli.witnesses import ANSWERS, witness_of
 from lyra_nli.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -55,6 +58,12 @@ def with_recipe(workspace: Workspace, **changes: object) -> Workspace:
     """The same place, with another recipe."""
     recipe = workspace.settings.training.model_copy(update=changes)
     return Workspace.open(workspace.settings.model_copy(update={"training": recipe}))
+
+
+def with_dataset(workspace: Workspace, **changes: object) -> Workspace:
+    """The same place, with other rules for its dataset."""
+    rules = workspace.settings.dataset.model_copy(update=changes)
+    return Workspace.open(workspace.settings.model_copy(update={"dataset": rules}))
 
 
 def test_a_version_learns_passes_serves_and_rolls_back(
@@ -114,36 +123,93 @@ def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
 def test_a_version_from_cached_states_is_made_again_without_the_cache(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    upper = with_recipe(workspace, layers=1, precision="bf16", kl_weight=0.3)
+    changes = {"layers": 1, "precision": "bf16", "kl_weight": 0.3, "strengths": (0.5,)}
+    upper = with_recipe(workspace, **changes)
     outcome = loop.train(upper, base_name(workspace), who="t", forced_reason="r")
     assert list((tmp_path / "cache" / "hidden").glob("*/*.bin"))
     shutil.rmtree(tmp_path / "cache")
+    config = json.loads((outcome.version.path / "adapter_config.json").read_text())
+    assert config["lora_alpha"] == upper.settings.training.alpha / 2
     assert reproduce(upper, outcome.version.name).name == outcome.version.name
 
 
-@pytest.mark.parametrize("folds", [3, 0])
-def test_everyone_who_was_reviewed_is_judged_out_of_fold(workspace: Workspace, folds: int) -> None:
-    workspace = with_recipe(workspace, folds=folds, epochs=3)
+def told_of(outcome: loop.Outcome) -> list[dict]:
+    """What the version keeps of the rows that it was judged on."""
+    return [json.loads(row) for row in (outcome.version.path / ANSWERS).read_text().splitlines()]
+
+
+def share_right(rows: list[dict]) -> float:
+    hits = [max(r["probabilities"], key=r["probabilities"].get) == r["label"] for r in rows]
+    return sum(hits) / len(hits)
+
+
+def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(workspace: Workspace) -> None:
+    workspace = with_recipe(workspace, folds=3)
     outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
-    file = outcome.version.path / "out_of_fold.jsonl"
+    manifest = workspace.registry.manifest_of(outcome.version)
+    evidence, rows = manifest.metrics["evidence"], told_of(outcome)
+    assert (evidence["kind"], evidence["count"]) == ("out of fold", 240)
+    assert (manifest.row_ids["dev"], manifest.row_ids["holdout"]) == ([], [])
+    assert manifest.metrics["learned_from"]["replay"] == 40
+    assert sum(manifest.metrics["learned_from"].values()) == 280
+    assert {row["part"] for row in rows} == {"fold"}
+    assert [row["id"] for row in rows] == [
+        example.id for example in outcome.dataset.train if example.source != "replay"
+    ]
+    assert {row["id"]: row["group"] for row in rows} == {
+        e.id: e.group for e in outcome.dataset.train if e.source != "replay"
+    }
+    assert share_right(rows) == pytest.approx(outcome.version.metrics["accuracy_after"])
     report = (outcome.version.path / "report.md").read_text()
-    told = workspace.registry.manifest_of(outcome.version).metrics["training"]
-    assert (told["folds"], told["dev_learned"]) == (folds, folds > 0)
-    all_rows = [json.loads(line) for line in file.read_text().splitlines()]
-    rows, held = ([r for r in all_rows if r["part"] == part] for part in ("fold", "holdout"))
-    assert [row["id"] for row in held] == [e.id for e in outcome.dataset.holdout]
-    hits = [max(r["probabilities"], key=r["probabilities"].get) == r["label"] for r in held]
-    after = outcome.version.metrics["accuracy_after"]
-    assert sum(hits) / len(hits) == pytest.approx(after)
-    if not folds:
-        assert not rows
-        assert f"chosen by {len(outcome.dataset.dev)} dev rows" in report
-        return
-    judged = [*outcome.dataset.train, *outcome.dataset.dev]
-    assert [row["id"] for row in rows] == [e.id for e in judged if e.source != "replay"]
-    assert f"epoch {told['best_epoch']} of 3, chosen by 3 folds" in report
-    best = told["history"][told["best_epoch"] - 1]
-    assert sum(row["loss"] for row in rows) / len(rows) == pytest.approx(best["nll"], rel=1e-4)
+    assert "chosen by 3 folds" in report
+    assert report.startswith(f"# Gate report: candidate of {outcome.version.run_id}\n")
+    assert (outcome.version.path / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("folds", [3, 0])
+def test_a_holdout_judges_where_it_is_large_enough_or_there_are_no_folds(
+    workspace: Workspace, folds: int
+) -> None:
+    workspace = with_recipe(workspace, folds=folds)
+    workspace = with_dataset(workspace, min_holdout=40 if folds else 300)
+    outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    rows = told_of(outcome)
+    held = [row for row in rows if row["part"] == "holdout"]
+    assert outcome.version.metrics["evidence"]["kind"] == "holdout"
+    assert [row["id"] for row in held] == [example.id for example in outcome.dataset.holdout]
+    assert len(held) >= 40
+    assert share_right(held) == pytest.approx(outcome.version.metrics["accuracy_after"])
+    others = {row["id"] for row in rows if row["part"] == "fold"}
+    learned = {e.id for e in (*outcome.dataset.train, *outcome.dataset.dev)}
+    assert others == ({row for row in learned if "replay" not in row} if folds else set())
+
+
+def test_the_active_version_answers_for_what_it_had_not_seen(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    first = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    stored = {row["id"]: list(row["probabilities"].values()) for row in told_of(first)}
+    assert first.activated
+    fresh_topics, known_topics = reviewed_pairs(270)[240:], reviewed_pairs(40, seed=5)
+    add_reviews(workspace, tmp_path, [*fresh_topics, *known_topics])
+    dataset = workspace.dataset(base_name(workspace), workspace.enough_reviews())
+    base = loop.load_base_for(workspace.settings, base_name(workspace))
+    witness = witness_of(workspace, base, first.version, dataset.learned)
+
+    rows = [example for example in dataset.train if example.source != "replay"]
+    said = witness.answers(rows)
+
+    fresh_pairs = {pair for pair, _ in fresh_topics}
+    answers = softmax(witness.judge.logits([example.pair for example in rows]))
+    own = dict(zip([e.id for e in rows], answers, strict=True))
+    for example, answer in zip(rows, said, strict=True):
+        if example.id in stored:  # as its folds' students answered
+            assert answer.tolist() == stored[example.id]
+        elif example.pair in fresh_pairs:
+            np.testing.assert_allclose(answer, own[example.id], atol=1e-6)
+        else:  # it learned from another row of the same group
+            assert np.isnan(answer).all()
+    assert len(stored) < len(rows) - len(fresh_topics)
 
 
 def test_a_training_that_was_interrupted_goes_on_where_it_left_off(
@@ -195,6 +261,7 @@ def test_a_candidate_that_fails_is_kept_but_never_active(
 def test_the_active_versions_training_rows_never_judge_the_next_one(
     workspace: Workspace, tmp_path: Path
 ) -> None:
+    workspace = with_dataset(workspace, min_holdout=20)
     first = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
     learned = set(workspace.registry.manifest_of(first.version).row_ids["train"])
     add_reviews(workspace, tmp_path, reviewed_pairs(80, seed=5))
@@ -204,6 +271,7 @@ def test_the_active_versions_training_rows_never_judge_the_next_one(
     assert first.activated
     assert second.verdict.active == first.version.name
     assert second.version.parent == first.version.name
+    assert second.dataset.holdout
     assert not learned & {example.id for example in second.dataset.holdout}
     assert "active" in second.verdict.populations[0].scores
 

@@ -360,3 +360,20 @@ def test_a_calibrated_confidence_that_is_none_is_an_error(ask: Ask, wrong: objec
 
     with pytest.raises(ServerError, match="can't be read"):
         ask(handler, "judge", PAIRS[:1])
+
+
+def test_sources_travel_with_their_pairs(ask: Ask) -> None:
+    sent: list[tuple[Any, list[str]]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        sent.append((asked["adapter"], [pair["source_url"] for pair in asked["pairs"]]))
+        return answer(request, confidence=0.9 if not asked["use_slow"] else 0.95)
+
+    urls = ["https://a.org", "https://b.org"]
+    ask(handler, "judge", PAIRS)
+    ask(handler, "judge", PAIRS, adapter="v3", sources=urls)
+    ask(handler, "nli_judge", PAIRS, threshold=0.92, sources=urls)
+    assert sent == [(None, ["", ""]), ("v3", urls), (None, urls), (None, urls)]
+    with pytest.raises(InputError, match="2 pairs and 1 sources"):
+        ask(handler, "judge", PAIRS, sources=urls[:1])

@@ -100,6 +100,10 @@ class TestSources:
         monkeypatch.setenv("LYRA_TRAINING__TARGET_MODULES", text)
         assert load_settings().training.target_modules == ("query", "value", "output")
 
+    def test_strengths_in_a_variable_are_json(self, monkeypatch):
+        monkeypatch.setenv("LYRA_TRAINING__STRENGTHS", "[0.5, 1]")
+        assert load_settings().training.strengths == (0.5, 1.0)
+
     def test_one_module_needs_no_list(self, write):
         settings = load_settings(write("training: {target_modules: all, layers: 6}\n"))
         assert settings.training.target_modules == ("all",)
@@ -175,6 +179,16 @@ class TestWrongSettings:
         (problem,) = problems_of(write(f"training: {{alpha: {value}}}\n"))
         assert problem.startswith("training.alpha: ")
 
+    @pytest.mark.parametrize("value", ["[]", "[0.0, 1.0]", "[1.1]", "0.7", "[much]"])
+    def test_strengths_are_shares_above_nothing(self, write, value):
+        (problem,) = problems_of(write(f"training: {{strengths: {value}}}\n"))
+        assert problem.startswith("training.strengths")
+
+    @pytest.mark.parametrize("value", [-0.1, 1.1])
+    def test_smoothing_is_a_share(self, write, value):
+        (problem,) = problems_of(write(f"training: {{label_smoothing: {value}}}\n"))
+        assert problem.startswith("training.label_smoothing: ")
+
     def test_a_split_that_leaves_nothing_to_learn_from_is_wrong(self, write):
         (problem,) = problems_of(write("dataset: {holdout_fraction: 0.6, dev_fraction: 0.4}\n"))
         assert problem.startswith("dataset: ")
@@ -218,3 +232,23 @@ def test_the_pins_of_the_default_models_bind_no_other() -> None:
     pinned = NliSettings(fast_model="somebody/model", fast_revision="abc")
     assert pinned.revision_of("somebody/model") == "abc"
     assert defaults.revision_of("starter") is None
+
+
+class TestRoutes:
+    def test_sites_lead_to_versions(self, write, monkeypatch):
+        file = write("nli: {routes: {example.co.uk: v3, localhost: base}}\n")
+        assert load_settings(file).nli.routes == {"example.co.uk": "v3", "localhost": "base"}
+        monkeypatch.setenv("LYRA_NLI__ROUTES", '{"example.org": "v4"}')
+        assert load_settings().nli.routes == {"example.org": "v4"}
+
+    def test_what_no_premise_could_come_from_is_refused(self):
+        routes = {"www.example.org": "v1", "Example.net": "v1", "example.org": "v1"}
+        (problem,) = problems_of(overrides={"nli": {"routes": routes}})
+        assert "'www.example.org' is no site, example.org is" in problem
+        assert "'Example.net' is no site, example.net is" in problem
+
+    def test_all_routed_versions_fit_into_memory(self):
+        routes = {f"site{n}.org": f"v{n % 6}" for n in range(20)}
+        assert load_settings(None, {"nli": {"routes": routes, "resident_versions": 9}})
+        (problem,) = problems_of(overrides={"nli": {"routes": routes}})
+        assert "resident_versions of 9" in problem

@@ -16,6 +16,7 @@ from lyra_nli.cli.options import (
     print_json,
     who,
 )
+from lyra_nli.cli.shadow import shadow_eval
 
 if TYPE_CHECKING:
     from lyra_nli.registry.rows import Event, Version
@@ -26,6 +27,9 @@ reason_option = click.option("--reason", default="", help="why; kept in the hist
 @click.group()
 def adapters() -> None:
     """The adapter versions, and which one serves."""
+
+
+adapters.add_command(shadow_eval, "compare")
 
 
 @adapters.command("list")
@@ -43,9 +47,10 @@ def list_versions(config: Path | None, db: str | None, base: str | None, as_json
     for version in versions:
         aliases = ", ".join(version.aliases)
         change = _change(version.metrics or {})
+        only = f"  for {version.domain} alone" if version.domain else ""
         click.echo(
             f"{version.name:14} {version.status:9} {aliases:17} {change:32} "
-            f"{version.base_model}  {version.created_at[:16]}"
+            f"{version.base_model}  {version.created_at[:16]}{only}"
         )
 
 
@@ -132,31 +137,7 @@ def export(name: str, destination: Path, config: Path | None, db: str | None) ->
     """Copy a version to a folder, or to a .zip file."""
     registry = open_workspace(config, db, read_only=True).registry
     click.echo(str(registry.export(name, destination)))
-
-
-@adapters.command()
-@click.argument("name")
-@click.option("--with", "other", default="active", show_default=True, help="the other one")
-@click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True)
-@place_options
-@json_option
-def compare(
-    name: str, other: str, limit: int, config: Path | None, db: str | None, as_json: bool
-) -> None:
-    """Find unreviewed edges on which two versions disagree, for the queue's `disagree` order.
-
-    NAME and --with are versions, `active`, `base` or `slow` (the slow base model).
-    """
-    from lyra_nli.comparison import compare as judge_by_both
-
-    found = judge_by_both(open_workspace(config, db), name, other, limit)
-    if as_json:
-        print_json(asdict(found))
-        return
-    click.echo(
-        f"{found.one} and {found.other} disagree on {found.disagreed} of {found.compared} "
-        "unreviewed edges; review them at /review, order `disagree`"
-    )
+    click.echo("Its reports quote reviewed texts: think before you publish it.", err=True)
 
 
 @adapters.command()
@@ -175,7 +156,7 @@ def history(config: Path | None, db: str | None, base: str | None, as_json: bool
 
 def facts(version: Version) -> dict[str, Any]:
     """A version as plain values."""
-    return {**asdict(version), "path": str(version.path)}
+    return {**asdict(version), "path": str(version.path), "domain": version.domain}
 
 
 def _print_event(event: Event) -> None:
@@ -188,4 +169,4 @@ def _change(metrics: dict[str, Any]) -> str:
     if "accuracy_before" not in metrics:
         return ""
     before, after = metrics["accuracy_before"], metrics["accuracy_after"]
-    return f"hold-out accuracy {before:.3f} -> {after:.3f}"
+    return f"accuracy {before:.3f} -> {after:.3f}"

@@ -47,6 +47,8 @@ def show(config: Path | None, db: str | None, base: str | None, as_json: bool) -
         click.echo(f"{side:10}{labels.total():7}  {_counts(labels)} / {_counts(sources)}")
     cleaned = built.cleaned
     click.echo(f"{'aside':10}{len(built.aside):7}  straddle a cut group, not used")
+    judge = "the hold-out" if built.holdout else "folds; every review is learned from"
+    click.echo(f"judged by        {judge}")
     click.echo(f"duplicates       {cleaned.duplicates}")
     click.echo(f"near-duplicates  {cleaned.near_duplicates}")
     click.echo(f"conflicts        {len(cleaned.conflicts)}")

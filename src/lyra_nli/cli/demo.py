@@ -74,7 +74,7 @@ def _print(result: Result, folder: Path) -> None:
         *(f"{seconds:12.1f} s  of which {step}" for step, seconds in outcome.seconds.items()),
         f"{sum(result.seconds.values()):8.1f} s  in all",
         "",
-        f"gate report: {outcome.version.path / 'report.md'}",
+        f"gate report: {outcome.version.path / 'report.html'}",
         f"look around: cd {folder} && lyra-nli status",
     ]
     click.echo("\n".join(lines))

@@ -15,10 +15,12 @@ from lyra_nli.cli.data import dataset, due
 from lyra_nli.cli.database import db
 from lyra_nli.cli.demo import demo
 from lyra_nli.cli.feedback import domains, reviews
+from lyra_nli.cli.gate import gate
 from lyra_nli.cli.mcp import mcp
 from lyra_nli.cli.monitor import monitor
 from lyra_nli.cli.reviews_io import export_reviews, import_reviews
 from lyra_nli.cli.serving import predict, serve
+from lyra_nli.cli.shadow import shadow_eval
 from lyra_nli.cli.status import status
 from lyra_nli.cli.training import train
 from lyra_nli.errors import LyraNliError
@@ -41,6 +43,8 @@ for command in (
     dataset,
     due,
     train,
+    gate,
+    shadow_eval,
     adapters,
     calibrate,
     calibration,

@@ -33,7 +33,11 @@ def serve(config: Path | None, db: str | None, host: str | None, port: int | Non
     "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSONL of pairs"
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSONL of answers")
-@click.option("--adapter", default="active", help="active, base, or a version's name")
+@click.option(
+    "--adapter",
+    default="",
+    help="base, or a version's name [default: active, or what nli.routes says of a row's source]",
+)
 def predict(
     config: Path | None,
     db: str | None,
@@ -44,7 +48,10 @@ def predict(
     out: Path | None,
     adapter: str,
 ) -> None:
-    """Judge one pair, or a file of pairs (pair_id, premise, hypothesis); no server needed."""
+    """Judge one pair, or a file of pairs (pair_id, premise, hypothesis); no server needed.
+
+    A row of a file may name the `adapter` that judges it, or the `source_url` of its premise.
+    """
     single = premise is not None and hypothesis is not None
     if single == (file is not None) or (out is not None and file is None):
         raise InputError("give either --premise and --hypothesis, or --file [--out]")
@@ -53,10 +60,9 @@ def predict(
     settings = read_settings(config, db)
     if file is not None:
         rows = prediction.read_pairs(file)
-        judge = prediction.open_judge(settings, base, adapter)
-        prediction.predict_file(judge, rows, out)
+        names = prediction.predict_file(prediction.Judges(settings, base, adapter), rows, out)
         if out:
-            click.echo(f"{len(rows)} pairs judged by {judge.adapter}: {out}")
+            click.echo(f"{len(rows)} pairs judged by {', '.join(names)}: {out}")
         return
-    judge = prediction.open_judge(settings, base, adapter)
+    judge = prediction.Judges(settings, base, adapter).default
     print_json(prediction.predict_one(judge, str(premise), str(hypothesis)))

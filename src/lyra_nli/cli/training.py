@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lyra_nli.cli.gate import NOT_PASSED, print_verdict
 from lyra_nli.cli.options import base_option, open_workspace, place_options, print_json, who
 from lyra_nli.errors import InputError
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 @click.option("--no-activate", is_flag=True, help="leave activation to `adapters activate`")
 @click.option("--reason", default="", help="why; kept in the history")
 @click.option("--reproduce", metavar="VERSION", help="train a version again and compare the bytes")
+@click.option(
+    "--domain", default="", metavar="SITE|GROUP", help="learn from its reviews alone, due or not"
+)
 @click.option("--layers", metavar="N|all", help="how many upper layers learn, this time")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def train(
@@ -40,6 +44,7 @@ def train(
     no_activate: bool,
     reason: str,
     reproduce: str | None,
+    domain: str,
     layers: str | None,
     as_json: bool,
 ) -> None:
@@ -50,6 +55,11 @@ def train(
     """
     if (force or promote_anyway) and not reason.strip():
         raise InputError("--force and --promote-anyway need --reason TEXT: the history keeps it")
+    if domain and (if_due or promote_anyway):
+        raise InputError(
+            "--domain goes with neither --if-due nor --promote-anyway",
+            hint="A domain is learned when you say so, and served where nli.routes names it.",
+        )
     workspace = open_workspace(config, db, training={"layers": layers} if layers else {})
     if reproduce:
         from lyra_nli.reproduction import reproduce as train_again
@@ -58,7 +68,7 @@ def train(
         click.echo(f"{version.name}: trained again, the same bytes")
         return
     base = base or workspace.settings.nli.fast_model
-    if not force and not _is_due(workspace, base, as_json):
+    if not force and not domain and not _is_due(workspace, base, as_json):
         if if_due:
             return
         click.echo("Not due. `--force --reason TEXT` trains nevertheless.", err=True)
@@ -71,15 +81,16 @@ def train(
         workspace,
         base,
         who=who(),
-        forced_reason=reason if force else "",
+        forced_reason=reason if force or domain else "",
         promote_reason=reason if promote_anyway else "",
         activate=not no_activate,
+        domain=domain,
     )
     if as_json:
         print_json(summary(outcome))
     else:
         _print(outcome)
-    sys.exit(0 if outcome.verdict.outcome == "pass" or promote_anyway else 9)
+    sys.exit(0 if outcome.verdict.outcome == "pass" or promote_anyway else NOT_PASSED)
 
 
 def summary(outcome: Outcome) -> dict[str, object]:
@@ -89,6 +100,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "path": str(outcome.version.path),
         "status": outcome.version.status,
         "activated": outcome.activated,
+        "domain": outcome.version.domain,
         "verdict": outcome.verdict.to_dict(),
         "training": outcome.trained.figures(),
         "seconds": outcome.seconds,
@@ -111,13 +123,17 @@ def _is_due(workspace: Workspace, base: str, as_json: bool) -> bool:
 
 def _print(outcome: Outcome) -> None:
     version, verdict, trained = outcome.version, outcome.verdict, outcome.trained
-    click.echo(f"{version.name}: {verdict.outcome}. {verdict.sentence}")
-    for check in verdict.checks:
-        mark = "ok " if check.holds else "NO " if check.enforced else "(no)"
-        click.echo(f"  {mark:<4} {check.name}: {check.value:.3f} (threshold {check.threshold:.3f})")
+    print_verdict(version.name, verdict)
     share = trained.trainable / trained.total
     click.echo(
         f"  trained {trained.trainable:,} parameters ({share:.2%}) in {trained.seconds:.0f} s, "
-        f"{trained.peak_memory / 2**20:.0f} MB; report: {version.path / 'report.md'}"
+        f"{trained.peak_memory / 2**20:.0f} MB; report: {version.path / 'report.html'}"
     )
-    click.echo("  active now" if outcome.activated else "  not active")
+    if version.domain and version.status == "passed":
+        click.echo(
+            f"  not active: it is for {version.domain} alone. Route its site in the settings,\n"
+            f"    nli: {{routes: {{{version.domain}: {version.name}}}}}\n"
+            f'  or ask for it by name: "adapter": "{version.name}"'
+        )
+    else:
+        click.echo("  active now" if outcome.activated else "  not active")

@@ -1,4 +1,4 @@
-"""Two versions side by side: on the gate's hold-out, in what they were made from, and live."""
+"""Two versions side by side: on the gate's rows, in what they were made from, and live."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def compare(view: View, one: str, other: str) -> Fields:
     live = [rates.get(name, Share(0, 0)) for name in names]
     same_rows = None in sides or _same_rows(*manifests)
     if not same_rows:
-        view.notes.append(
-            "The two were judged on different hold-out rows: small differences mean nothing."
-        )
+        view.notes.append("The two were judged on different rows: small differences mean nothing.")
     return {
         "one": _facts(view, sides[0]),
         "other": _facts(view, sides[1]),
@@ -134,5 +132,5 @@ def _rows(one: Manifest | None, other: Manifest | None) -> Fields | None:
 def _same_rows(one: Manifest | None, other: Manifest | None) -> bool:
     if one is None or other is None:
         return False
-    first, second = (set(each.row_ids.get("holdout", ())) for each in (one, other))
+    first, second = (set(each.row_ids["holdout"] or each.row_ids["train"]) for each in (one, other))
     return first == second

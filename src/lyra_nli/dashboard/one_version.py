@@ -9,13 +9,15 @@ from sqlalchemy import Connection, select
 from lyra_nli.dashboard.gates import gate
 from lyra_nli.dashboard.versions import facts_of, find, folder_of, list_events, list_runs
 from lyra_nli.dashboard.view import Fields, View, reason
-from lyra_nli.errors import AdapterError
+from lyra_nli.errors import AdapterError, AdapterNotFoundError
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.versions import Version
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations
 
 SERVING = ("activate", "rollback", "deactivate")
+
+REPORT_PAGE = "report.html"
 
 
 def version(view: View, name: str) -> Fields:
@@ -33,7 +35,8 @@ def version(view: View, name: str) -> Fields:
         "base_fingerprint": found.base_fingerprint,
         "served": served(events, found.name),
         "gate": gate(view, found),
-        "report": _report(view, found),
+        "report": _report(view, found, found.report_path or "report.md"),
+        "report_page": (found.path / REPORT_PAGE).is_file(),
         "run": next(iter(list_runs(view, 1, found.run_id)), None) if found.run_id else None,
         "manifest": manifest and _manifest_facts(manifest),
         "events": [
@@ -86,8 +89,22 @@ def _manifest_facts(manifest: Manifest) -> Fields:
     }
 
 
-def _report(view: View, found: Version) -> str | None:
-    file = found.path / (found.report_path or "report.md")
+def report_page(view: View, name: str) -> str:
+    """The gate's report on one version as a page of its own.
+
+    Raises:
+        AdapterNotFoundError: there is no such version, or it has no such page.
+    """
+    found = find(view, name)
+    page = _report(view, found, REPORT_PAGE)
+    if page is None:
+        why = " ".join(view.missing)
+        raise AdapterNotFoundError(f"{found.name} has no report to show", hint=why)
+    return page
+
+
+def _report(view: View, found: Version, name: str) -> str | None:
+    file = found.path / name
     if not file.is_file():
         return None
     return view.attempt(f"the report of {found.name}", None, lambda _: file.read_text("utf-8"))

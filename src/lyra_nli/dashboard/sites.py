@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, and_, func, literal_column, null, sel
 
 from lyra_nli.dashboard import stamps
 from lyra_nli.dashboard.view import Fields, View
-from lyra_nli.feedback.patterns import site_of
+from lyra_nli.hosts import site_of
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import edges, fragments, nli_reviews, pages

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lyra_nli.dataset.clean import Cleaned, clean, text_anchors
-from lyra_nli.dataset.split import Row, Side, leaks, split
+from lyra_nli.dataset.domains import find_domain, of_domain
+from lyra_nli.dataset.groups import Row, Side, components, foldable, leaks, tied
+from lyra_nli.dataset.replay import share_out
+from lyra_nli.dataset.split import split
 from lyra_nli.errors import DatasetError
 from lyra_nli.records import Example, Review, Source
 from lyra_nli.settings import DatasetSettings
 
-GENERAL_ROWS = 300
-"""Replay pairs kept from training, on which the gate measures forgetting."""
+_LEARNED = ("train", "dev")
 
 
 @dataclass(frozen=True)
 class Dataset:
     """What one training run learns from and is judged on.
 
+    Without a hold-out every reviewed row is learned from, and what judges are answers out of fold.
+
     Attributes:
         general: general NLI that is never trained on, for the forgetting check.
         aside: rows that straddle a cut group or do not fit the model: not learned from, not
             judged on.
         cleaned: what cleaning found.
+        learned: ids of rows about which the active version proves nothing: it learned from them,
+            or from others of the same page, fragment, claim, group or text.
+        domain: the site or group that all reviewed rows are of; empty: of everything.
     """
 
     train: tuple[Example, ...]
@@ -37,6 +43,8 @@ class Dataset:
     aside: tuple[Example, ...]
     cleaned: Cleaned
     leaking: tuple[str, ...]
+    learned: frozenset[str] = frozenset()
+    domain: str = ""
 
     @property
     def content_hash(self) -> str:
@@ -94,41 +102,51 @@ def build(
     replay: Sequence[Example],
     settings: DatasetSettings,
     seen: Mapping[str, Side] | None = None,
+    *,
+    folds: int = 0,
+    domain: str = "",
 ) -> Dataset:
     """Clean, group, split and mix.
 
     Args:
         replay: general NLI; whole groups of it are kept for the forgetting check.
         seen: row id -> side in the active version's training, see `split`.
+        folds: with two or more, a hold-out of less than `min_holdout` rows is not made: the folds'
+            answers prove more, and nothing is lost to learning.
+        domain: take the reviews of this site or group alone, see `find_domain`.
 
     Raises:
         DatasetError: when there are no usable reviews, or no honest split exists.
     """
-    cleaned = clean(reviews)
+    domain = domain and find_domain(reviews, domain)
+    cleaned = clean(of_domain(reviews, domain) if domain else reviews)
     if not cleaned.reviews:
         raise DatasetError(
             "there are no usable reviews", hint="Correct or confirm some of the model's edges."
         )
     rows = [_row(review) for review in cleaned.reviews]
+    past = _past(reviews, seen or {})
     sides, groups = split(
         rows,
         holdout=settings.holdout_fraction,
         dev=settings.dev_fraction,
         seed=settings.seed,
-        seen=seen,
+        seen=past,
     )
-    examples = [_example(r, g) for r, g in zip(cleaned.reviews, groups, strict=True)]
-    parts: dict[Side, list[Example]] = {"train": [], "dev": [], "holdout": [], "aside": []}
-    for example, side in zip(examples, sides, strict=True):
-        parts[side].append(example)
-    if not parts["train"] or (settings.holdout_fraction and not parts["holdout"]):
+    whole = components(rows)
+    if folds > 1 and sides.count("holdout") < settings.min_holdout and foldable(whole):
+        sides, groups = ["train"] * len(rows), whole
+    elif "train" not in sides or "holdout" not in sides:
         raise DatasetError(
-            f"{len(examples)} reviews in {len(set(groups))} group(s) can't be split into "
+            f"{len(rows)} reviews in {len(set(groups))} group(s) can't be split into "
             "training and hold-out",
-            hint="Rows of one page, fragment, claim or group stay together: review edges of "
-            "more pages and claims.",
+            hint="Rows of one page, fragment, claim or group stay together, and what the active "
+            "version learned from is never held out: review edges of more pages and claims.",
         )
-    learned, general = _mix_replay(replay, settings)
+    parts: dict[Side, list[Example]] = {"train": [], "dev": [], "holdout": [], "aside": []}
+    for review, group, side in zip(cleaned.reviews, groups, sides, strict=True):
+        parts[side].append(example_of(review, group))
+    learned, general = share_out(replay, settings.replay_rows, settings.seed)
     return Dataset(
         train=(*parts["train"], *learned),
         dev=tuple(parts["dev"]),
@@ -137,7 +155,19 @@ def build(
         aside=tuple(parts["aside"]),
         cleaned=cleaned,
         leaking=tuple(leaks(rows, sides)),
+        learned=known(reviews, [row for row, side in (seen or {}).items() if side in _LEARNED]),
+        domain=domain,
     )
+
+
+def known(reviews: Sequence[Review], learned: Collection[str]) -> frozenset[str]:
+    """Ids of the rows about which a version that learned from some proves nothing.
+
+    Args:
+        reviews: all of them, the overruled ones too.
+        learned: ids of the rows that it learned from, replayed ones too.
+    """
+    return tied([_row(review) for review in reviews], frozenset(learned)) | frozenset(learned)
 
 
 def rebuild(
@@ -150,7 +180,7 @@ def rebuild(
     """
     wanted = {row_id for ids in row_ids.values() for row_id in ids}
     cleaned = clean([review for review in reviews if review.id in wanted])
-    found = {e.id: e for e in replay} | {r.id: _example(r, r.id) for r in cleaned.reviews}
+    found = {e.id: e for e in replay} | {r.id: example_of(r, r.id) for r in cleaned.reviews}
     missing = [i for ids in row_ids.values() for i in ids if i not in found]
     if missing:
         raise DatasetError(
@@ -168,34 +198,32 @@ def rebuild(
     )
 
 
+def _past(reviews: Sequence[Review], seen: Mapping[str, Side]) -> dict[str, Side]:
+    """The side on which each row's pair stood: a pair may have been reviewed anew since."""
+    sides: dict[str, Side] = {}
+    for review in reviews:
+        side = seen.get(review.id)
+        if side and sides.get(review.pair.key) not in _LEARNED:
+            sides[review.pair.key] = side
+    return {r.id: sides[r.pair.key] for r in reviews if r.pair.key in sides}
+
+
 def _row(review: Review) -> Row:
-    return Row(review.id, review.label, review.anchors | text_anchors(review))
+    anchors = review.anchors | text_anchors(review)
+    return Row(review.id, review.label, anchors, review.reviewed_at)
 
 
-def _example(review: Review, group: str) -> Example:
+def example_of(review: Review, group: str) -> Example:
+    """A review as a row that a model learns from or is judged on."""
     source: Source = "correction" if review.corrected else "agreed"
-    return Example(id=review.id, pair=review.pair, label=review.label, source=source, group=group)
-
-
-def _mix_replay(
-    replay: Sequence[Example], settings: DatasetSettings
-) -> tuple[list[Example], list[Example]]:
-    """Draw the rows to learn from and, of other groups, the rows for the forgetting check."""
-    groups = sorted({example.group for example in replay})
-    rng = random.Random(settings.seed)
-    rng.shuffle(groups)
-    held: set[str] = set()
-    sizes = Counter(example.group for example in replay)
-    kept = 0
-    for group in groups:
-        if kept >= min(GENERAL_ROWS, len(replay) // 3):
-            break
-        held.add(group)
-        kept += sizes[group]
-    pool = [example for example in replay if example.group not in held]
-    rng.shuffle(pool)
-    general = [example for example in replay if example.group in held]
-    return pool[: settings.replay_rows], general
+    return Example(
+        id=review.id,
+        pair=review.pair,
+        label=review.label,
+        source=source,
+        group=group,
+        review=review,
+    )
 
 
 def _hash(rows: Iterable[object]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 from lyra_nli.errors import InputError
 from lyra_nli.labels import Label, parse_label
 from lyra_nli.records import MAX_TEXT_CHARS, Example, Pair, normalise
+
+GENERAL_ROWS = 300
+"""Replay pairs kept from training, on which the gate measures forgetting."""
 
 _HINT = (
     "One JSON object a line: premise, hypothesis, label (supports, refutes or neutral); "
@@ -60,6 +64,27 @@ def load_replay(file: Path | None = None) -> list[Example]:
         Example(id=row.id, pair=row.pair, label=row.label, source="replay", group=row.group)
         for row in rows
     ]
+
+
+def share_out(
+    replay: Sequence[Example], rows: int, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Draw the rows to learn from and, of other groups, the rows for the forgetting check."""
+    groups = sorted({example.group for example in replay})
+    rng = random.Random(seed)
+    rng.shuffle(groups)
+    held: set[str] = set()
+    sizes = Counter(example.group for example in replay)
+    kept = 0
+    for group in groups:
+        if kept >= min(GENERAL_ROWS, len(replay) // 3):
+            break
+        held.add(group)
+        kept += sizes[group]
+    pool = [example for example in replay if example.group not in held]
+    rng.shuffle(pool)
+    general = [example for example in replay if example.group in held]
+    return pool[:rows], general
 
 
 @dataclass(frozen=True, slots=True)

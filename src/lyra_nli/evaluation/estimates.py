@@ -108,7 +108,7 @@ def estimate(
     shape = (len(group), len(names))
     if len(names) < ENOUGH_GROUPS:
         return {name: Estimate(value, None, None, *shape) for name, value in values.items()}
-    sums = {name: _by_group(metric.rows, group, len(names)) for name, metric in metrics.items()}
+    sums = {name: sum_by_group(metric.rows, group, len(names)) for name, metric in metrics.items()}
     drawn: dict[str, list[Figures]] = {name: [] for name in metrics}
     for weights in _weights(len(names), seed):
         for name, metric in metrics.items():
@@ -130,7 +130,8 @@ def _weights(groups: int, seed: int) -> Iterator[NDArray[np.float64]]:
         yield random.multinomial(groups, even, size=count).astype(np.float64)
 
 
-def _by_group(rows: NDArray[np.float64], group: NDArray[np.intp], count: int) -> Sums:
+def sum_by_group(rows: NDArray[np.float64], group: NDArray[np.intp], count: int) -> Sums:
+    """What the rows of each group add up to, [n, f] -> [count, f]."""
     sums = np.zeros((count, rows.shape[1]))
     np.add.at(sums, group, rows)
     return sums

@@ -1,85 +1,80 @@
 """The gate: whether the candidate beats what serves now, on rows it never saw.
 
-Three verdicts. ``fail``: a check that is enforced does not hold. ``insufficient``: all hold,
-but the gain could be chance (one-sided exact McNemar against the base). ``pass``: all hold
-and the gain is shown.
+``fail``: harm is shown. ``pass``: everything that is enforced is shown. ``insufficient``: the rest;
+the verdict says how many more reviews it takes, and of which kind. docs/gate.md derives the rule.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lyra_nli.evaluation.metrics import (
-    Interval,
-    Labels,
-    Probabilities,
-    Scores,
-    mcnemar,
-    rows_needed,
-    score,
-    wilson,
+from lyra_nli.errors import DatasetError
+from lyra_nli.evaluation.changes import Change, Paired, change, rows_to_show
+from lyra_nli.evaluation.checks import Check, checks_of, level_of
+from lyra_nli.evaluation.estimates import ENOUGH_GROUPS
+from lyra_nli.evaluation.evidence import Evidence
+from lyra_nli.evaluation.populations import (
+    SHOWN,
+    Part,
+    Population,
+    at_random,
+    paired,
+    parts_of,
+    populate,
+    row_by_row,
+    whole,
 )
-from lyra_nli.labels import INDEX, LABELS
-from lyra_nli.records import Example
+from lyra_nli.evaluation.traffic import Traffic, traffic
 from lyra_nli.settings import GateSettings
+
+__all__ = [
+    "Change",
+    "Check",
+    "Evidence",
+    "Kind",
+    "Population",
+    "Verdict",
+    "decide",
+    "judge_candidate",
+]
 
 Outcome = Literal["pass", "fail", "insufficient"]
 
-
-@dataclass(frozen=True)
-class Answers:
-    """What one model said about the hold-out and about general NLI: probabilities [n, 3]."""
-
-    holdout: Probabilities
-    general: Probabilities
+Kind = Literal["holdout", "out of fold"]
+"""Why the candidate had not seen the reviewed rows: they were held out, or each was answered by a
+student of another fold."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One line of the verdict: a figure against its threshold."""
-
-    name: str
-    value: float
-    threshold: float
-    holds: bool
-    enforced: bool
-
-
-@dataclass(frozen=True)
-class Change:
-    """Candidate against another model, on the same rows.
+class More:
+    """The reviews that would settle it.
 
     Attributes:
-        fixed: rows that the other got wrong and the candidate right; `broken` the reverse.
-        efr: share of the other's errors that are fixed.
-        nfr: share of the other's right answers that are broken.
-        p: one-sided exact McNemar.
+        count: about how many; None where no number would.
+        kind: which ones.
     """
 
-    fixed: int
-    broken: int
-    efr: Interval
-    nfr: Interval
-    p: float
-
-
-@dataclass(frozen=True)
-class Population:
-    """One named set of rows: scores by model (``base``, ``active``, ``candidate``)."""
-
-    name: str
-    scores: dict[str, Scores]
+    count: int | None
+    kind: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer, with every figure it rests on."""
+    """The gate's answer, with every figure it rests on.
+
+    Attributes:
+        populations: the reviewed rows first, in all and by kind, then labels, general NLI, and
+            pages and domains, the most harmed first.
+        kind: why the candidate had not seen the rows.
+        looks: candidates judged on mostly these rows, this one included.
+        level: the chance of being wrong about a gain that this look was allowed.
+        traffic: net gain on what the model is asked.
+        warnings: what a reader must know before trusting the outcome, a sentence each.
+        more: what to review; None where that would not change the outcome.
+        not_shown: pages and domains with enough rows that are not among the populations.
+    """
 
     outcome: Outcome
     sentence: str
@@ -88,6 +83,13 @@ class Verdict:
     against_base: Change
     against_active: Change | None
     active: str | None
+    kind: Kind
+    looks: int
+    level: float
+    traffic: Traffic
+    warnings: tuple[str, ...]
+    more: More | None
+    not_shown: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -95,145 +97,146 @@ class Verdict:
 
 
 def judge_candidate(
-    holdout: Sequence[Example],
-    general: Sequence[Example],
-    answers: dict[str, Answers],
+    reviewed: Evidence,
+    general: Evidence | None,
     settings: GateSettings,
+    *,
+    kind: Kind,
     active: str | None = None,
+    looks: int = 1,
+    refit: Evidence | None = None,
 ) -> Verdict:
     """Compare the candidate with the base, and with the active version if there is one.
 
     Args:
-        holdout: reviewed rows that no model in `answers` learned from.
-        general: general NLI rows, likewise.
-        answers: ``base``, ``candidate`` and, with `active`, ``active``.
-        active: name of the active version.
+        reviewed: rows that people judged and the candidate did not learn from.
+        general: general NLI that nobody learned from.
+        active: name of the version that ``active`` of the answers stands for.
+        looks: candidates judged on (mostly) these rows so far, this one included.
+        refit: of the out-of-fold kind: what the final adapter says of the rows it learned from.
+
+    Raises:
+        DatasetError: there are no rows that base and candidate both answered.
     """
-    labels = _labels(holdout)
-    populations = _populations(holdout, general, answers)
-    against_base = _change(answers["base"].holdout, answers["candidate"].holdout, labels)
-    against_active = (
-        _change(answers["active"].holdout, answers["candidate"].holdout, labels) if active else None
-    )
-    checks = _checks(populations, settings)
-    outcome, sentence = _decide(checks, against_base, len(holdout), settings)
+    base = paired(reviewed, "base")
+    if base is None:
+        raise DatasetError("the gate has no rows to judge the candidate on")
+    level, parts = level_of(looks, settings.significance), parts_of(reviewed)
+    checks = tuple(checks_of(reviewed, general, refit, parts, settings, active=active, looks=looks))
+    other = paired(reviewed, "active") if active else None
+    outcome = decide(checks)
+    more = _more(base, reviewed, checks, level, settings) if outcome == "insufficient" else None
+    found = traffic(base, at_random(reviewed)[reviewed.asked("base", "candidate")])
+    warnings = tuple(_warnings(base, found, parts, settings))
+    against_base = change(base, level)
+    labels = sum(part.name.startswith("label ") for part in parts)
     return Verdict(
         outcome=outcome,
-        sentence=sentence,
+        sentence=_sentence(outcome, checks, base, against_base, more),
         checks=checks,
-        populations=populations,
+        populations=tuple(_populations(reviewed, general, parts, labels, level)),
         against_base=against_base,
-        against_active=against_active,
+        against_active=change(other, level) if other else None,
         active=active,
+        kind=kind,
+        looks=looks,
+        level=level,
+        traffic=found,
+        warnings=warnings,
+        more=more,
+        not_shown=max(0, len(parts) - labels - SHOWN),
     )
 
 
-def _labels(examples: Sequence[Example]) -> Labels:
-    return np.array([INDEX[example.label] for example in examples], dtype=np.int64)
+def decide(checks: Sequence[Check]) -> Outcome:
+    """The rule: harm that is shown fails; a pass needs everything that counts shown."""
+    enforced = [check for check in checks if check.enforced]
+    if any(check.state == "harm" for check in enforced):
+        return "fail"
+    return "pass" if all(check.holds for check in enforced) else "insufficient"
 
 
 def _populations(
-    holdout: Sequence[Example], general: Sequence[Example], answers: dict[str, Answers]
-) -> tuple[Population, ...]:
-    """Hold-out whole, by source and by label; general NLI; empty ones are left out."""
-    labels = _labels(holdout)
-    sources = np.array([example.source for example in holdout])
-    masks: dict[str, NDArray[np.bool_]] = {
-        "hold-out": np.ones(len(holdout), dtype=bool),
-        "corrections": sources == "correction",
-        "agreed": sources == "agreed",
-    }
-    for index, label in enumerate(LABELS):
-        masks[f"label {label}"] = labels == index
-    result = [
-        Population(
-            name,
-            {model: score(said.holdout[mask], labels[mask]) for model, said in answers.items()},
-        )
-        for name, mask in masks.items()
-        if mask.any()
-    ]
-    if general:
-        truth = _labels(general)
-        scores = {model: score(said.general, truth) for model, said in answers.items()}
-        result.append(Population("general NLI", scores))
-    return tuple(result)
+    reviewed: Evidence, general: Evidence | None, parts: Sequence[Part], labels: int, level: float
+) -> Iterator[Population]:
+    yield from populate(reviewed, whole(reviewed), level)
+    yield from populate(reviewed, {part.name: part.rows for part in parts[:labels]}, level)
+    if general and general.examples:
+        everything = general.asked("candidate")
+        yield from populate(general, {"general NLI": everything}, level)
+    for part in parts[labels : labels + SHOWN]:
+        yield from populate(row_by_row(reviewed, part.rows), {part.name: part.rows}, level)
 
 
-def _change(before: Probabilities, after: Probabilities, labels: Labels) -> Change:
-    was, now = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
-    fixed, broken = int((~was & now).sum()), int((was & ~now).sum())
-    return Change(
-        fixed=fixed,
-        broken=broken,
-        efr=wilson(fixed, int((~was).sum())),
-        nfr=wilson(broken, int(was.sum())),
-        p=mcnemar(fixed, broken),
+def _sentence(
+    outcome: Outcome, checks: Sequence[Check], base: Paired, found: Change, more: More | None
+) -> str:
+    tally = (
+        f"{found.fixed} errors fixed, {found.broken} right answers broken, accuracy "
+        f"{base.was.mean():.1%} before and {base.now.mean():.1%} after"
     )
+    rows = f"{found.n} reviewed rows it never saw"
+    if outcome == "pass":
+        return f"Better than the base on {rows}: {tally}. Nothing that counts got worse."
+    if outcome == "fail":
+        harm = [c.text for c in checks if c.enforced and c.state == "harm"]
+        return f"Not good enough on {rows}: {tally}. What speaks against it: {'; '.join(harm)}."
+    unclear = [c.text for c in checks if c.enforced and not c.holds]
+    missing = f"Not shown: {'; '.join(unclear)}. {_ask(more)}"
+    return f"{rows[0].upper()}{rows[1:]} can't settle it: {tally}. {missing}"
 
 
-def _checks(populations: Sequence[Population], settings: GateSettings) -> tuple[Check, ...]:
-    by_name = {population.name: population.scores for population in populations}
-    whole = by_name["hold-out"]
-    candidate, base = whole["candidate"], whole["base"]
-    accuracy = candidate.accuracy.value
-    checks = [
-        _at_least("accuracy not below the base", accuracy, base.accuracy.value),
-        _at_most(
-            "Brier score not above the base",
-            candidate.brier,
-            base.brier + settings.max_brier_increase,
-        ),
-    ]
-    if "active" in whole:
-        active = whole["active"]
-        checks += [
-            _at_least("accuracy not below the active version", accuracy, active.accuracy.value),
-        ]
-    if "general NLI" in by_name:
-        general = by_name["general NLI"]
-        floor = general["base"].accuracy.value - settings.max_general_drop
-        checks.append(
-            _at_least("general NLI accuracy kept", general["candidate"].accuracy.value, floor)
+def _ask(more: More | None) -> str:
+    if more is None:
+        return ""
+    if more.count is None:
+        return f"More reviews alone will hardly change that: {more.kind}."
+    return f"It would take about {more.count} more {more.kind}."
+
+
+def _more(
+    base: Paired, reviewed: Evidence, checks: Sequence[Check], level: float, settings: GateSettings
+) -> More:
+    unclear = {check.name for check in checks if check.enforced and not check.holds}
+    if unclear == {"general NLI kept (change)"}:
+        return More(None, "it takes more general NLI pairs, see dataset.replay_file")
+    n = len(base.labels)
+    needed = rows_to_show(base, level, settings.worthwhile_gain)
+    if needed is None:
+        gain = 100 * settings.worthwhile_gain
+        return More(None, f"a gain of {gain:.0f} points would probably have been seen by now")
+    return More(needed - n, _kind(base, reviewed))
+
+
+def _kind(base: Paired, reviewed: Evidence) -> str:
+    """Which reviews tell most: of new groups where those are few, else what is rarest."""
+    if base.clusters.freedom + 1 < ENOUGH_GROUPS:
+        return (
+            f"reviews, of other pages and claims than these: {base.clusters.count} groups of rows "
+            "that hang together count for little more than as many reviews"
         )
-    checks.append(
-        _at_least(
-            "accuracy of the proposal",
-            accuracy,
-            settings.min_accuracy,
-            enforced=settings.enforce_min_accuracy,
+    if int(at_random(reviewed).sum()) < ENOUGH_GROUPS:
+        return "reviews, best of pairs drawn at random, which show what the traffic gains"
+    if int((~base.was).sum()) < ENOUGH_GROUPS:
+        return "reviews, best of pairs that the model got wrong: there are few corrections"
+    return "reviews"
+
+
+def _warnings(
+    base: Paired, found: Traffic, parts: Sequence[Part], settings: GateSettings
+) -> Iterator[str]:
+    helped, harmed = (
+        [part.name for part in parts if getattr(part, way) <= settings.significance]
+        for way in ("help", "harm")
+    )
+    if harmed:
+        also = f", although it helps in {', '.join(helped)}" if helped else ""
+        yield f"It clearly breaks more than it fixes in {', '.join(harmed)}{also}."
+    if not found.sampled:
+        yield (
+            "Too few of these reviews were drawn at random to say how often the model errs: on "
+            "what the queue picked, the gain looks larger than it is on the traffic."
         )
-    )
-    return tuple(checks)
-
-
-def _decide(
-    checks: Sequence[Check], change: Change, n: int, settings: GateSettings
-) -> tuple[Outcome, str]:
-    broken = [check.name for check in checks if check.enforced and not check.holds]
-    if broken:
-        return "fail", f"Not good enough on {n} hold-out rows: does not hold: {'; '.join(broken)}."
-    tally = f"{change.fixed} errors fixed, {change.broken} right answers broken, p = {change.p:.2g}"
-    if change.p < settings.significance:
-        return "pass", f"Better than the base on {n} hold-out rows it never saw: {tally}."
-    needed = rows_needed(change.fixed, change.broken, n, settings.significance)
-    more = f"about {needed - n} more hold-out rows" if needed and needed > n else "more reviews"
-    return (
-        "insufficient",
-        f"Not worse, but {n} hold-out rows can't show that it is better: {tally}. "
-        f"It would take {more}.",
-    )
-
-
-def _at_least(name: str, value: float, threshold: float, *, enforced: bool = True) -> Check:
-    holds = value >= threshold or _same(value, threshold)
-    return Check(name, value, threshold, holds, enforced)
-
-
-def _at_most(name: str, value: float, threshold: float) -> Check:
-    return Check(name, value, threshold, value <= threshold or _same(value, threshold), True)
-
-
-def _same(value: float, threshold: float) -> bool:
-    """Equal but for rounding: 0.24 is not below 0.27 - 0.03, which is 0.24000000000000002."""
-    return math.isclose(value, threshold, rel_tol=0, abs_tol=1e-9)
+    if base.clusters.freedom + 1 < ENOUGH_GROUPS:
+        count = base.clusters.count
+        yield f"The rows hang together in {count} groups: intervals are wide and rough."

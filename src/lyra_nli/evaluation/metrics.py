@@ -6,15 +6,17 @@ Throughout: `probabilities` is [n, 3], rows sum to 1, columns in the order of ``
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 from scipy import stats
 
 from lyra_nli.evaluation.arrays import Hits, Labels, Probabilities
+from lyra_nli.evaluation.clusters import Clusters
+from lyra_nli.evaluation.estimates import estimate, mean
 from lyra_nli.evaluation.intervals import Interval, wilson
 from lyra_nli.evaluation.reliability import BINS, by_width, calibration_error
-from lyra_nli.evaluation.scoring import brier, nll
+from lyra_nli.evaluation.scoring import brier, brier_losses, nll, nll_losses
 from lyra_nli.labels import LABELS
 
 __all__ = [
@@ -26,8 +28,8 @@ __all__ = [
     "ece",
     "mcnemar",
     "nll",
-    "rows_needed",
     "score",
+    "score_groups",
     "wilson",
 ]
 
@@ -37,10 +39,14 @@ class Scores:
     """How good one model's probabilities are on one population.
 
     Attributes:
-        accuracy: share of rows whose most probable label is right, Wilson interval.
+        accuracy: share of rows whose most probable label is right, Wilson interval; over groups
+            where they are known.
         brier: multi-class Brier score, 0 (perfect) to 2.
         nll: mean negative log-likelihood, nats.
         ece: expected calibration error of the top label, 0 to 1.
+        groups: how many groups of rows are independent; None where each row is taken for one.
+        intervals: of ``brier``, ``nll`` and ``ece``, 95%, over groups; without groups none, and
+            none of ``ece`` with fewer groups than a bootstrap needs.
         recall: by label, share of that label's rows that were found; None without rows.
         precision: by label; None when the model never says it.
     """
@@ -52,6 +58,8 @@ class Scores:
     ece: float
     recall: dict[str, float | None]
     precision: dict[str, float | None]
+    groups: int | None = None
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, ready for JSON."""
@@ -78,6 +86,26 @@ def score(probabilities: Probabilities, labels: Labels) -> Scores:
     )
 
 
+def score_groups(probabilities: Probabilities, labels: Labels, groups: Sequence[str]) -> Scores:
+    """`score`, with intervals that count groups of rows, not rows, as independent (n > 0)."""
+    clusters, hits = Clusters.of(groups), probabilities.argmax(axis=1) == labels
+    intervals = {
+        "brier": clusters.figure(mean(brier_losses(probabilities, labels), bounds=(0.0, 2.0))),
+        "nll": clusters.figure(mean(nll_losses(probabilities, labels), bounds=(0.0, 30.0))),
+    }
+    confidence = probabilities.max(axis=1)
+    error = calibration_error(confidence, hits, by_width(confidence))
+    found = estimate({"ece": error}, groups)["ece"]
+    if found.low is not None and found.high is not None:
+        intervals["ece"] = Interval(found.value, found.low, found.high, found.n)
+    return replace(
+        score(probabilities, labels),
+        accuracy=clusters.share(hits),
+        groups=clusters.count,
+        intervals=intervals,
+    )
+
+
 def ece(probabilities: Probabilities, labels: Labels, bins: int = BINS) -> float:
     """Expected calibration error of the top label, equal-width bins: `calibration_error`."""
     confidence = probabilities.max(axis=1)
@@ -91,24 +119,7 @@ def mcnemar(fixed: int, broken: int) -> float:
     McNemar (1947); the exact binomial form in Dietterich (1998), Approximate statistical
     tests for comparing supervised classification learning algorithms.
     """
-    if fixed + broken == 0:
-        return 1.0
-    return float(stats.binomtest(fixed, fixed + broken, 0.5, alternative="greater").pvalue)
-
-
-def rows_needed(fixed: int, broken: int, n: int, alpha: float, power: float = 0.8) -> int | None:
-    """Rows at which a gain of the observed size would be shown; None without a gain.
-
-    Connor (1987), Sample size for testing differences in proportions for the paired-sample
-    design, Biometrics 43: one-sided McNemar, z form.
-    """
-    discordant, gain = (fixed + broken) / n, (fixed - broken) / n
-    if gain <= 0:
-        return None
-    z_alpha, z_power = stats.norm.ppf(1 - alpha), stats.norm.ppf(power)
-    spread = math.sqrt(max(discordant - gain**2, 0.0))
-    root = (z_alpha * math.sqrt(discordant) + z_power * spread) / gain
-    return math.ceil(float(root) ** 2)
+    return float(stats.binom.sf(fixed - 1, fixed + broken, 0.5))
 
 
 def _share(hits: Hits) -> float | None:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from sqlalchemy import Connection
 
-from lyra_nli.dataset.split import Row, components
+from lyra_nli.dataset.groups import Row, components
 from lyra_nli.evaluation.judged import Judged
 from lyra_nli.feedback.calibration_answers import (
     Answer,

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 
 from lyra_nli.errors import FeedbackError
 from lyra_nli.feedback.parameters import NEEDED_REASON, Parameter
-from lyra_nli.feedback.patterns import comparable, covers, host_of
+from lyra_nli.feedback.patterns import covers
 from lyra_nli.feedback.patterns import normalise_pattern as normalise_pattern
+from lyra_nli.hosts import comparable, host_of
 from lyra_nli.storage.engine import new_id, now, utc
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import domain_override_events, domain_override_rules

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from ipaddress import ip_address
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
 from lyra_nli.errors import FeedbackError
-
-if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
+from lyra_nli.hosts import is_address, suffixes
 
 _EXPECTED = "example.com or *.example.com"
 _MAX_CHARS = 253
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 
 
 def normalise_pattern(pattern: str) -> str:
@@ -35,58 +26,9 @@ def normalise_pattern(pattern: str) -> str:
     if name and set(name) <= {"*", "."}:
         raise _covers_too_much(pattern, "it covers every domain")
     host = _ascii_name(name.removeprefix("*."), pattern)
-    if _suffixes().is_public(host):
+    if suffixes().is_public(host):
         raise _covers_too_much(pattern, f"{host} is a public suffix")
     return f"*.{host}" if wild else host
-
-
-def host_of(url: str) -> str:
-    """Find the host in a URL, or take a bare host; lower case, in its ASCII form.
-
-    Raises:
-        FeedbackError: when there is none.
-    """
-    url = url.strip()
-    try:
-        host = urlsplit(url if _SCHEME.match(url) else f"//{url}").hostname or ""
-    except ValueError:
-        host = ""
-    if not host:
-        raise FeedbackError(
-            f"there is no host in {url[:200]!r}",
-            code="wrong_value",
-            parameter="url",
-            expected="https://example.com/page",
-        )
-    return comparable(host)
-
-
-def site_of(url: str) -> str:
-    """Name the registrable domain of a URL, ``example.co.uk``: whose site it is.
-
-    A host without one (an address, ``localhost``) stands for itself; empty where there is none.
-    """
-    try:
-        host = host_of(url)
-    except FeedbackError:
-        return ""
-    if _is_address(host):
-        return host
-    return _suffixes().privatesuffix(host) or host
-
-
-def comparable(name: str) -> str:
-    """Bring a host, or a pattern that another program has stored, to the form of comparison."""
-    import idna
-
-    name = name.strip().lower().rstrip(".")
-    if name.isascii():
-        return name
-    star = "*." if name.startswith("*.") else ""
-    try:
-        return star + idna.encode(name.removeprefix("*."), uts46=True).decode()
-    except UnicodeError:
-        return name  # equals only itself
 
 
 def covers(pattern: str, host: str) -> bool:
@@ -107,24 +49,9 @@ def _ascii_name(name: str, pattern: str) -> str:
         host = idna.encode(name, uts46=True).decode().removesuffix(".")
     except UnicodeError as error:
         raise _malformed(pattern, str(error)) from error
-    if _is_address(host):
+    if is_address(host):
         raise _malformed(pattern, "an address is no domain")
     return host
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-@cache
-def _suffixes() -> PublicSuffixList:
-    from publicsuffixlist import PublicSuffixList
-
-    return PublicSuffixList()
 
 
 def _malformed(pattern: str, why: str) -> FeedbackError:

@@ -73,6 +73,23 @@ class ResidentVersion(BaseModel):
     loaded_at: str
     load_seconds: float
     bytes: int = Field(description="memory that it does not share with the base")
+    pinned: list[str] = Field(
+        description="why it stays in memory: `active`, `previous`, the sites routed to it; "
+        "without a reason it goes when there are too many"
+    )
+
+
+class Route(BaseModel):
+    """A site whose premises are judged by a version of their own."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    site: str
+    adapter: str = Field(description="as the settings name it")
+    model_versions: list[str] = Field(
+        description="the weights in memory that it leads to; none: the active version judges, "
+        "and `follow_error` says why"
+    )
 
 
 class StatusResponse(SlotStatus):
@@ -80,6 +97,8 @@ class StatusResponse(SlotStatus):
 
     slow: SlotStatus
     resident: list[ResidentVersion]
+    resident_limit: int = Field(description="versions of one base that are kept in memory")
+    routes: list[Route]
     database: str
     database_found: bool
     follow_error: str | None = Field(
@@ -96,6 +115,7 @@ class AdapterItem(BaseModel):
     path: str
     digest: str
     status: str = Field(description="passed, rejected, or unproven")
+    domain: str = Field(description="what it was trained for; empty: everything")
     aliases: list[str] = Field(description="active, previous")
     samples_used: int
     created_at: str

@@ -39,7 +39,7 @@ class Bases:
     def __init__(self, settings: Settings, source: RegistrySource) -> None:
         self._nli = settings.nli
         self._source = source
-        self._follower = Follower(source)
+        self._follower = Follower(source, settings.nli)
         self._slots: dict[str, Slot] = {}
 
     def get(self, name: str) -> Slot | None:
@@ -62,7 +62,8 @@ class Bases:
                 )
             revision = self._nli.revision_of(name)
             base = load_base(name, revision=revision, max_length=self._nli.max_length)
-            slot = Slot(base, batch_size=self._nli.batch_size)
+            residents = self._nli.resident_versions
+            slot = Slot(base, batch_size=self._nli.batch_size, residents=residents)
             self._follower.look([*self._slots.values(), slot])
             # Replaced, not changed: the event loop may be walking over it.
             self._slots = {**self._slots, name: slot}
@@ -101,8 +102,9 @@ class Bases:
             active = registry.active(version.base_model)
             changed = active is None or active.name != version.name
             if changed:
-                # A version that failed the gate needs a person's reason: ours would not do.
-                default = LOAD_REASON if version.status == "passed" else ""
+                # One that failed the gate, or is for one domain, needs a person's reason.
+                fit = version.status == "passed" and not version.domain
+                default = LOAD_REASON if fit else ""
                 registry.activate(version.name, who=who, reason=reason or default)
         slot.flip(served)
         self._follower.forget()
@@ -137,10 +139,13 @@ class Bases:
                     "loaded_at": served.loaded_at,
                     "load_seconds": served.load_seconds,
                     "bytes": served.own_bytes,
+                    "pinned": slot.pinned(served),
                 }
                 for slot in self._slots.values()
                 for served in slot.all_resident()
             ],
+            "resident_limit": self._nli.resident_versions,
+            "routes": [self._route_status(*route) for route in self._nli.routes.items()],
             "database": self._source.shown,
             "database_found": self._source.exists,
             "follow_error": self._follower.error,
@@ -161,6 +166,14 @@ class Bases:
             "model_version": served.model_version if served else None,
             "loaded_at": served.loaded_at if served else None,
             "calibration": served.calibration.number if served and served.calibration else None,
+        }
+
+    def _route_status(self, site: str, name: str) -> dict[str, Any]:
+        serving = [slot.routes[site] for slot in self._slots.values() if site in slot.routes]
+        return {
+            "site": site,
+            "adapter": name,
+            "model_versions": [served.model_version for served in serving],
         }
 
     @property

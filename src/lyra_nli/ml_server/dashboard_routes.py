@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from lyra_nli.dashboard import (
@@ -36,6 +37,7 @@ from lyra_nli.ml_server.dashboard_schemas import (
 from lyra_nli.ml_server.database import Database
 from lyra_nli.ml_server.feedback_routes import FeedbackRoute
 from lyra_nli.ml_server.nli import BASE, NLIService
+from lyra_nli.ml_server.review_page import HEADERS
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.ml_server.training_run import TrainingRun
 from lyra_nli.registry.versions import Event
@@ -45,6 +47,13 @@ SWITCHED_OFF: Final = (
     "acting from the dashboard is switched off: choose a long secret, set it as "
     "ml_server.admin_token (or LYRA_ML_SERVER__ADMIN_TOKEN) and restart the server"
 )
+
+_REPORT_POLICY: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
+}
 
 BaseQuery = Annotated[BaseRole, Query(description="whose figures")]
 
@@ -87,9 +96,13 @@ class Pages:
 
     def show(self, base: BaseRole, page: Callable[[View], Fields]) -> Fields:
         """Look, and let the page say what it sees."""
-        base_model = _model(self._settings.nli, base)
-        view = open_view(self._settings, base_model, self._database.engine, self._memory)
+        view = self.view(base)
         return view.answer({"actions": self._actions, **page(view)})
+
+    def view(self, base: BaseRole) -> View:
+        """Look at the database."""
+        base_model = _model(self._settings.nli, base)
+        return open_view(self._settings, base_model, self._database.engine, self._memory)
 
     def close(self) -> None:
         """Finish what is being counted."""
@@ -129,6 +142,13 @@ def _reading(router: APIRouter, pages: Pages, service: NLIService, training: Tra
     def _version(name: str, base: BaseQuery = "fast") -> Fields:
         """One version, with its gate and its report."""
         return pages.show(base, lambda view: one_version.version(view, name))
+
+    @router.get("/versions/{name}/report.html", response_class=HTMLResponse)
+    def _report(name: str, base: BaseQuery = "fast") -> HTMLResponse:
+        """The gate's report on one version, as a page to read and print."""
+        return HTMLResponse(
+            one_version.report_page(pages.view(base), name), headers=HEADERS | _REPORT_POLICY
+        )
 
     @router.get("/calibration")
     def _calibration(version: str = "active", base: BaseQuery = "fast") -> Fields:

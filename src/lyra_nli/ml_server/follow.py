@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from lyra_nli.errors import LyraNliError
 from lyra_nli.ml_server.calibrations import Calibrations
-from lyra_nli.ml_server.slot import Slot
+from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.registry.versions import Version
+from lyra_nli.registry.versions import Registry, Version
+from lyra_nli.settings import NliSettings
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +27,20 @@ RETRY_SECONDS: Final = 5.0
 
 
 class Follower:
-    """Makes each slot serve the version that the registry calls active.
+    """Makes each slot serve what the registry calls active, and the versions of its routes.
 
-    On failure the slot goes on with what it serves, and ``error`` says why.
+    On failure the slot goes on with what it serves, a route that can't be served leads to the
+    active version, and ``error`` says why.
 
     Args:
         source: the registry.
+        nli: names the routes, and the bases whose versions they may lead to.
     """
 
-    def __init__(self, source: RegistrySource) -> None:
+    def __init__(self, source: RegistrySource, nli: NliSettings) -> None:
         self._source = source
-        self._failed: dict[str, tuple[Version, float, str]] = {}
+        self._nli = nli
+        self._failed: dict[tuple[str, str, str], tuple[float, str]] = {}
         self._error: str | None = None
         self._ended: str | None = None
 
@@ -55,12 +59,14 @@ class Follower:
         try:
             with self._source.open(read_only=True) as registry:
                 calibrations = Calibrations(registry.engine)
+                routed, lost = self._routed(registry)
                 for slot in slots:
                     wanted = registry.active(slot.base.name)
                     problem = self._serve(slot, wanted, calibrations)
                     problems += [problem] if problem else []
+                    problems += self._route(slot, routed, calibrations)
                     calibrations.renew(slot)
-                problems += dict.fromkeys(calibrations.problems)
+                problems += [*lost, *dict.fromkeys(calibrations.problems)]
         except (LyraNliError, OSError, SQLAlchemyError) as error:
             problems.append(str(error))
         self._tell("\n".join(problems) or None)
@@ -73,24 +79,75 @@ class Follower:
     def _serve(self, slot: Slot, wanted: Version | None, calibrations: Calibrations) -> str | None:
         """Make `wanted` current; returns why that is not possible."""
         if slot.current.holds(wanted):
-            self._failed.pop(slot.base.name, None)
             return None
         if wanted is None:
             slot.flip(slot.pristine)
             logger.info("%s: serving the base model", slot.base.name)
             return None
-        failed = self._failed.get(slot.base.name)
-        if failed and failed[0] == wanted and time.monotonic() < failed[1]:
-            return failed[2]
-        try:
-            served = slot.resident(wanted) or slot.build(wanted)
-            slot.flip(calibrations.renewed(served, slot.base.name))
-        except (LyraNliError, OSError, RuntimeError) as error:  # torch: RuntimeError, no memory
-            problem = f"{wanted.name} is active but {slot.current.name} is still served: {error}"
-            self._failed[slot.base.name] = (wanted, time.monotonic() + RETRY_SECONDS, problem)
-            return problem
+        served, problem = self._built(slot, wanted, calibrations)
+        if served is None:
+            return f"{wanted.name} is active but {slot.current.name} is still served: {problem}"
+        slot.flip(served)
         logger.info("%s: serving %s", slot.base.name, wanted.name)
         return None
+
+    def _routed(self, registry: Registry) -> tuple[Mapping[str, Version], list[str]]:
+        """The version of each site that is routed to one; and the routes that lead nowhere."""
+        names = self._nli.routed_versions
+        wanted = {site: name for site, name in self._nli.routes.items() if name in names}
+        if not wanted:
+            return {}, []
+        versions = registry.list()
+        named = {name: v for v in versions for name in (v.name, v.name.rpartition("-")[2])}
+        routed = {site: named[name] for site, name in wanted.items() if name in named}
+        bases = (self._nli.fast_model, self._nli.slow_model)
+        problems = [
+            _lost(site, f"there is no version {name!r}")
+            for site, name in wanted.items()
+            if site not in routed
+        ]
+        problems += [
+            _lost(site, f"{version.name} is a version of {version.base_model}")
+            for site, version in routed.items()
+            if version.base_model not in bases
+        ]
+        return routed, problems
+
+    def _route(
+        self, slot: Slot, routed: Mapping[str, Version], calibrations: Calibrations
+    ) -> Sequence[str]:
+        """Lead the sites to their versions of this base; returns why some can't be led there."""
+        routes = {s: slot.pristine for s, name in self._nli.routes.items() if name == "base"}
+        problems = []
+        for site, version in routed.items():
+            if version.base_model == slot.base.name:
+                served, problem = self._built(slot, version, calibrations)
+                if served is None:
+                    problems.append(_lost(site, problem))
+                else:
+                    routes[site] = served
+        slot.route(routes)
+        return problems
+
+    def _built(
+        self, slot: Slot, version: Version, calibrations: Calibrations
+    ) -> tuple[Served | None, str]:
+        """A version, resident; or why that is not possible, now or a moment ago."""
+        if (resident := slot.resident(version)) is not None:
+            fresh = calibrations.renewed(resident, slot.base.name)
+            slot.exchange(resident, fresh)
+            return fresh, ""
+        key = (slot.base.name, version.name, version.digest)
+        until, problem = self._failed.get(key, (0.0, ""))
+        if time.monotonic() < until:
+            return None, problem
+        try:
+            served = calibrations.renewed(slot.build(version), slot.base.name)
+        except (LyraNliError, OSError, RuntimeError) as error:  # torch: RuntimeError, no memory
+            self._failed[key] = (time.monotonic() + RETRY_SECONDS, str(error))
+            return None, str(error)
+        slot.keep(served)
+        return served, ""
 
     def _tell(self, error: str | None) -> None:
         if error != self._error:
@@ -99,6 +156,10 @@ class Follower:
             else:
                 logger.info("following the registry again: %s", self._source.shown)
         self._error = error
+
+
+def _lost(site: str, why: str) -> str:
+    return f"the route of {site} leads nowhere, the active version judges it: {why}"
 
 
 async def keep_following(look: Callable[[], Awaitable[None]], seconds: float) -> None:

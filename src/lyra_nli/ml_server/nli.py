@@ -10,21 +10,19 @@ Two threads do the work, so that the event loop never waits for a model:
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 
-import numpy as np
 import torch
 
-from lyra_nli.errors import AdapterError, AdapterInvalidError, LyraNliError, ModelError
-from lyra_nli.labels import LABELS
+from lyra_nli.errors import AdapterError, InputError, LyraNliError, ModelError
 from lyra_nli.ml_server.bases import Bases, Change
+from lyra_nli.ml_server.judging import judge_by
 from lyra_nli.ml_server.observer import Observer, Timing
-from lyra_nli.ml_server.slot import PROBE, Calibration, Served, Slot
+from lyra_nli.ml_server.slot import PROBE, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Version
@@ -40,15 +38,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Judgements of one request, all by the same weights.
+    """Judgements of one request, in the order of its pairs.
 
     Attributes:
-        judgements: in the order of the pairs.
-        model_version: names those weights exactly, see ``Served.model_version``.
+        model_versions: the exact weights behind each, see ``Served.model_version``.
     """
 
     judgements: list[Judgement]
-    model_version: str
+    model_versions: list[str]
 
 
 class NLIService:
@@ -83,7 +80,7 @@ class NLIService:
         self.observer.start()
         try:
             slot = await _on(self._loader, self._bases.loaded, self._nli.fast_model)
-            await _on(self._inference, _judge, slot.current, [PROBE])
+            await _on(self._inference, judge_by, [slot.current], [PROBE])
         except LyraNliError as error:
             self.startup_error = str(error)
             raise
@@ -101,33 +98,38 @@ class NLIService:
         self,
         pairs: Sequence[Pair],
         use_slow: bool = False,
-        adapter: str = ACTIVE,
+        adapters: Sequence[str] = (),
         sources: Sequence[str] = (),
     ) -> Answer:
-        """Judge pairs, in order.
+        """Judge pairs, in order; those of one version together.
 
         Args:
             pairs: what to judge; none gives no judgements.
             use_slow: ask the slow base, which is loaded at its first use.
-            adapter: ``active``, ``base`` or a version's name; of the chosen base.
-            sources: the URL that each premise comes from, for the statistics.
+            adapters: who judges each pair: ``active``, ``base`` or a version's name, of the
+                chosen base. Empty: what the site of its source is routed to, else ``active``.
+            sources: the URL that each premise comes from, empty where nobody knows.
 
         Raises:
-            InputError: listing every pair that can't be judged, by position.
+            InputError: listing every pair that can't be judged, by position; or more versions
+                are named than are kept in memory.
             ModelError: the model is still loading, or can't be loaded.
             AdapterNotFoundError: no version of that name; says what exists.
             AdapterError: a version of the other base, or one that can't be served.
         """
         slot = await self._slot(use_slow)
-        served = await self._choose(slot, adapter)
+        chosen = slot.choose(sources or [""] * len(pairs))
+        if any(adapters):
+            named = await self._named(slot, frozenset(adapters) - {""})
+            chosen = [named.get(name, s) for name, s in zip(adapters, chosen, strict=True)]
         if not pairs:
-            return Answer([], served.model_version)
+            return Answer([], [])
         asked = time.monotonic()
         with self.observer.queued():
-            judgements, began = await _on(self._inference, _judge, served, pairs)
+            judgements, began = await _on(self._inference, _judge, chosen, pairs)
         timing = Timing(asked, began, time.monotonic())
         self.observer.judged(slot.base.name, pairs, judgements, sources, timing)
-        return Answer(judgements, served.model_version)
+        return Answer(judgements, [served.model_version for served in chosen])
 
     async def load(
         self, adapter: str | None = None, *, who: str = "http", reason: str = ""
@@ -193,42 +195,40 @@ class NLIService:
             raise ModelError(self.startup_error)
         raise ModelError(f"the model {name} is still loading", hint="GET /readyz tells when.")
 
-    async def _choose(self, slot: Slot, adapter: str) -> Served:
-        if adapter == ACTIVE:
-            return slot.current
-        if adapter == BASE:
-            return slot.pristine
-        version = await asyncio.to_thread(self._source.named, adapter)
-        if version.base_model != slot.base.name:
-            raise AdapterError(
-                f"{version.name} is a version of {version.base_model}, "
-                f"this request asks {slot.base.name}",
-                hint="Change use_slow, or name a version of the right base (GET /nli/adapters).",
+    async def _named(self, slot: Slot, names: frozenset[str]) -> Mapping[str, Served]:
+        """Make everybody ready who is named in a request."""
+        chosen = {ACTIVE: slot.current, BASE: slot.pristine}
+        names = names.difference(chosen)
+        if len(names) > self._nli.resident_versions:
+            raise InputError(
+                f"{len(names)} versions in one request, {self._nli.resident_versions} are kept "
+                "in memory",
+                hint="Send several requests, or raise nli.resident_versions.",
             )
-        if (resident := slot.resident(version)) is not None:
-            return resident
-        return await _on(self._loader, self._bases.make_resident, slot, version)
+        versions = await asyncio.to_thread(self._source.named, names) if names else {}
+        _check_base(versions.values(), slot.base.name)
+        for name, version in versions.items():
+            resident = slot.resident(version)
+            if resident is None:
+                resident = await _on(self._loader, self._bases.make_resident, slot, version)
+            chosen[name] = resident
+        return chosen
 
 
-def _judge(served: Served, pairs: Sequence[Pair]) -> tuple[list[Judgement], float]:
-    """Judge, and refuse to pass on what is not a number; tells too when that began."""
+def _check_base(versions: Iterable[Version], base_model: str) -> None:
+    foreign = [v for v in versions if v.base_model != base_model]
+    if foreign:
+        raise AdapterError(
+            f"this request asks {base_model}, and names versions of another base model",
+            problems=[f"{v.name} is a version of {v.base_model}" for v in foreign],
+            hint="Change use_slow, or name a version of the right base (GET /nli/adapters).",
+        )
+
+
+def _judge(chosen: Sequence[Served], pairs: Sequence[Pair]) -> tuple[list[Judgement], float]:
+    """Judge; tells too when the turn of this request came."""
     began = time.monotonic()
-    judgements = served.judge.judge(pairs)
-    if not all(math.isfinite(judgement.confidence) for judgement in judgements):
-        kind = AdapterInvalidError if served.version else ModelError
-        raise kind(f"{served.model_version} answers with NaN instead of probabilities")
-    return _calibrated(judgements, served.calibration), began
-
-
-def _calibrated(judgements: list[Judgement], calibration: Calibration | None) -> list[Judgement]:
-    if calibration is None:
-        return judgements
-    rows = [[judgement.probabilities[label] for label in LABELS] for judgement in judgements]
-    confidence = calibration.calibrator.confidence(np.array(rows, dtype=np.float64))
-    return [
-        replace(judgement, calibrated_confidence=float(c), calibration=calibration.number)
-        for judgement, c in zip(judgements, confidence, strict=True)
-    ]
+    return judge_by(chosen, pairs), began
 
 
 async def _on(

@@ -82,7 +82,7 @@ class Observer:
         self.traces.record("wait", timing.asked, timing.began, {})
         about: Attributes = {
             "lyra_nli.base_model": base_model,
-            "lyra_nli.version": judgements[0].adapter,
+            "lyra_nli.version": ", ".join(dict.fromkeys(j.adapter for j in judgements)),
             "lyra_nli.pairs": len(pairs),
         }
         self.traces.record("judge", timing.began, timing.ended, about)

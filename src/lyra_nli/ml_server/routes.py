@@ -15,7 +15,7 @@ from lyra_nli.ml_server.adapter_schemas import (
     StatusResponse,
     UnloadRequest,
 )
-from lyra_nli.ml_server.nli import ACTIVE, NLIService
+from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.ml_server.schemas import (
     ErrorResponse,
     HealthResponse,
@@ -69,14 +69,16 @@ def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter
             answer = await service.judge(
                 [pair.texts for pair in request.pairs],
                 use_slow=bool(request.use_slow),
-                adapter=request.adapter or ACTIVE,
+                adapters=[pair.adapter or request.adapter or "" for pair in request.pairs],
                 sources=[pair.source_url for pair in request.pairs],
             )
         except InputError as error:
             raise by_pair_id(error, request.pairs) from error
         results = [
-            _result(pair.pair_id, judgement, answer.model_version, calibrated)
-            for pair, judgement in zip(request.pairs, answer.judgements, strict=True)
+            _result(pair.pair_id, judgement, model_version, calibrated)
+            for pair, judgement, model_version in zip(
+                request.pairs, answer.judgements, answer.model_versions, strict=True
+            )
         ]
         return NLIResponse(results=results)
 
@@ -133,6 +135,7 @@ def _adapters(service: NLIService) -> APIRouter:
                 path=str(version.path),
                 digest=version.digest,
                 status=version.status,
+                domain=version.domain,
                 aliases=list(version.aliases),
                 samples_used=version.samples_used,
                 created_at=version.created_at,

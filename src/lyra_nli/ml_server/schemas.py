@@ -46,7 +46,16 @@ class NLIPair(BaseModel):
         None, max_length=MAX_TEXT_CHARS, description="the newer name of `hypothesis`"
     )
     source_url: str = Field(
-        "", max_length=4096, description="where the premise comes from; counted by domain"
+        "",
+        max_length=4096,
+        description="where the premise comes from: chooses the version by `nli.routes` of the "
+        "settings, and is counted by domain",
+    )
+    adapter: str | None = Field(
+        None,
+        max_length=256,
+        description="who judges this pair: `active`, `base`, or a version's name. Without it: the "
+        "request's `adapter`, else what the site of `source_url` is routed to, else `active`",
     )
 
     @model_validator(mode="after")
@@ -67,12 +76,12 @@ class NLIPair(BaseModel):
 class NLIRequest(BaseModel):
     """Pairs to judge in one go; the answers come in the same order."""
 
-    model_config = example({"pairs": [_PAIR], "use_slow": False, "adapter": "active"})
+    model_config = example({"pairs": [_PAIR], "use_slow": False})
 
     pairs: list[NLIPair]
     use_slow: bool | None = Field(None, description="ask the slow model")
     adapter: str | None = Field(
-        None, max_length=256, description="`active` (the default), `base`, or a version's name"
+        None, max_length=256, description="who judges the pairs that name none themselves"
     )
 
 

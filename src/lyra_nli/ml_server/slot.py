@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.evaluation.calibrators import Calibrator
+from lyra_nli.hosts import site_of
 from lyra_nli.models.adapter import adapted_model
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import collate, encode
@@ -21,9 +23,6 @@ from lyra_nli.records import Pair
 from lyra_nli.registry.artifact import check_base, verify
 from lyra_nli.registry.versions import Version
 from lyra_nli.storage.engine import now
-
-RESIDENT_VERSIONS: Final = 4
-"""Built versions kept beside a base; the current one always stays."""
 
 PROBE: Final = Pair("The trial met its primary end point.", "The trial succeeded.")
 """What a model judges before it is trusted to."""
@@ -72,15 +71,19 @@ class Served:
 
 
 class Slot:
-    """An immutable base, its resident versions and the pointer to the current one.
+    """An immutable base, its resident versions, the pointer to the current one and the routes.
 
     Reading ``current`` and ``flip`` are atomic; a request keeps the ``Served`` it read, so it
     finishes on the version it started with, whatever is flipped meanwhile.
+
+    Args:
+        residents: built versions kept beside the base; those that are ``pinned`` stay.
     """
 
-    def __init__(self, base: Base, *, batch_size: int) -> None:
+    def __init__(self, base: Base, *, batch_size: int, residents: int = 8) -> None:
         self.base = base
         self._batch_size = batch_size
+        self._residents = residents
         self.pristine = Served(
             judge=Judge(base, batch_size=batch_size),
             version=None,
@@ -90,6 +93,8 @@ class Slot:
             own_bytes=_own_bytes(base.model, None),
         )
         self._current = self.pristine
+        self._previous = self.pristine.name
+        self._routes: Mapping[str, Served] = {}
         # Encoded now, for a tokenizer must not be used by two threads at a time.
         self._probe = collate(base, encode(base, (PROBE,)))
         self._resident: OrderedDict[str, Served] = OrderedDict()
@@ -99,6 +104,18 @@ class Slot:
     def current(self) -> Served:
         """What ``adapter: "active"`` means right now."""
         return self._current
+
+    def choose(self, sources: Sequence[str]) -> list[Served]:
+        """Say who judges the premises of these URLs: what a site is routed to, else the current.
+
+        Two premises of one call never get an older and a newer version of the same route.
+        """
+        with self._lock:
+            current, routes = self._current, self._routes
+        if not routes:
+            return [current] * len(sources)
+        sites = {source: site_of(source) for source in set(sources)}
+        return [routes.get(sites[source], current) for source in sources]
 
     def build(self, version: Version) -> Served:
         """Verify a version's files and build its weights beside the base; flips nothing.
@@ -140,11 +157,17 @@ class Slot:
         with self._lock:
             self._resident[served.name] = served
             self._resident.move_to_end(served.name)
-            for name in list(self._resident):
-                if len(self._resident) <= RESIDENT_VERSIONS:
+            for name, other in list(self._resident.items()):
+                if len(self._resident) <= self._residents:
                     break
-                if name not in (served.name, self._current.name):
+                if other is not served and not self.pinned(other):
                     del self._resident[name]
+
+    def pinned(self, served: Served) -> list[str]:
+        """Say why a version stays: ``active``, ``previous``, the sites that are routed to it."""
+        aliases = [("active", self._current.name), ("previous", self._previous)]
+        routed = [(site, other.name) for site, other in self._routes.items()]
+        return [place for place, name in (*aliases, *routed) if name == served.name]
 
     def resident(self, version: Version) -> Served | None:
         """Give the built weights of exactly this version, if they are in memory."""
@@ -159,7 +182,20 @@ class Slot:
         """Make it current. The next request is answered by it."""
         if served is not self.pristine:
             self.keep(served)
-        self._current = served
+        with self._lock:
+            if served.name != self._current.name:
+                self._previous = self._current.name
+            self._current = served
+
+    def route(self, routes: Mapping[str, Served]) -> None:
+        """Let resident versions judge the premises of these sites, and of no others."""
+        with self._lock:
+            self._routes = dict(routes)
+
+    @property
+    def routes(self) -> Mapping[str, Served]:
+        """Who judges the premises of which site, where that is not the current version."""
+        return self._routes
 
     def exchange(self, served: Served, fresh: Served) -> None:
         """Put the same weights with another calibration in the place of what is in memory."""
@@ -170,6 +206,7 @@ class Slot:
                 self._resident[served.name] = fresh
             if served is self._current:
                 self._current = fresh
+            self._routes = {s: fresh if r is served else r for s, r in self._routes.items()}
 
     def all_resident(self) -> list[Served]:
         """List the built versions, longest unused first; the base itself is not among them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,19 +59,34 @@ class RegistrySource:
         with self.open(read_only=True) as registry:
             return registry.list()
 
-    def named(self, name: str) -> Version:
-        """Give the version of that name (``v3`` or ``lora-lyra-v3``).
+    def named(self, names: Collection[str]) -> Mapping[str, Version]:
+        """Give the versions of these names (``v3`` or ``lora-lyra-v3``), by name.
 
         Raises:
-            AdapterNotFoundError: listing what exists.
+            AdapterNotFoundError: naming all that are not there, and listing what is.
         """
         if not self.exists:
             raise AdapterNotFoundError(
-                f"there is no version {name!r}: there is no database at {self.shown}",
+                f"there is no version {' or '.join(map(repr, names))}: "
+                f"there is no database at {self.shown}",
                 hint='"active" and "base" both ask the base model.',
             )
+        found, missing = {}, []
         with self.open(read_only=True) as registry:
-            return existing(registry.get(name))
+            for name in names:
+                try:
+                    found[name] = existing(registry.get(name))
+                except AdapterNotFoundError as error:
+                    missing.append(error)
+        if len(missing) > 1:
+            raise AdapterNotFoundError(
+                f"{len(missing)} of the adapters that the request names can't be had",
+                problems=[error.message for error in missing],
+                hint=missing[0].hint,
+            )
+        if missing:
+            raise missing[0]
+        return found
 
     def find(self, registry: Registry, reference: str) -> Version:
         """Find the registered version that a path or a name means.

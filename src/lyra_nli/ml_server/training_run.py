@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -144,4 +145,4 @@ def _values(section: BaseModel) -> Iterator[tuple[str, str]]:
         if value is None:
             yield key, "null"
         else:
-            yield key, " ".join(value) if isinstance(value, list) else str(value)
+            yield key, json.dumps(value) if isinstance(value, list | dict) else str(value)

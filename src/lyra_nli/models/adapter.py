@@ -45,11 +45,17 @@ _PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
 """Ways to start A and B that leave the base's weights alone; PiSSA, OLoRA and others don't."""
 
 
-def save_adapter(base: Base, model: nn.Module, recipe: TrainingSettings, folder: Path) -> None:
-    """Write what `model` learned: loads with plain ``PeftModel.from_pretrained``."""
+def save_adapter(
+    base: Base, model: nn.Module, recipe: TrainingSettings, folder: Path, strength: float = 1.0
+) -> None:
+    """Write what `model` learned: loads with plain ``PeftModel.from_pretrained``.
+
+    Args:
+        strength: factor on what the adapter adds; it becomes part of ``lora_alpha``.
+    """
     config = LoraConfig(
         r=recipe.rank,
-        lora_alpha=recipe.alpha,
+        lora_alpha=recipe.alpha * strength,
         lora_dropout=recipe.dropout,
         target_modules=target_pattern(base, recipe),
         bias="none",

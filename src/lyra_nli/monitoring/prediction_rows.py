@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 
-from lyra_nli.feedback.patterns import site_of
+from lyra_nli.hosts import site_of
 from lyra_nli.labels import LABELS
 from lyra_nli.monitoring.counts import add_counts, count_rows
 from lyra_nli.records import Judgement, Pair

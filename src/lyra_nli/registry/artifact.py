@@ -5,7 +5,8 @@ adapters/
 │   ├── adapter_model.safetensors  the tensors, in PEFT's own format
 │   ├── adapter_config.json        PEFT's settings
 │   ├── manifest.json              what it was made from, and the digest of every file
-│   └── README.md, report.md       for people
+│   ├── out_of_fold.jsonl          what was said of the rows that it was judged on
+│   └── README.md, report.md|html  for people
 └── .staging-5f1c…/                being written, or left by a killed process; nobody reads it
 
 To write one: put the files into the folder of ``with staged(...)``, ``seal`` it, ``publish`` it.

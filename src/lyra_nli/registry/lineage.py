@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lyra_nli.dataset.build import Dataset
 from lyra_nli.registry.manifest import Manifest
 
 
-def lineage(manifest: Manifest, dataset: Dataset) -> dict[str, object]:
-    """What a reader of the report wants to know about the candidate's origin."""
-    training = manifest.metrics["training"]
+def lineage(manifest: Manifest) -> dict[str, str]:
+    """What a reader of the report wants to know about a version's origin."""
+    metrics, rows = manifest.metrics, manifest.row_ids
+    training, sources = metrics["training"], metrics.get("learned_from", {})
+    learned = ", ".join(f"{count} {name}" for name, count in sorted(sources.items()))
+    domain = metrics.get("domain")
     return {
+        **({"domain": f"{domain} alone"} if domain else {}),
         "base model": f"{manifest.base_model} ({manifest.base_fingerprint[:12]})",
-        "learned from": ", ".join(
-            f"{count} {source}"
-            for source, count in sorted(dataset.count("train", "source").items())
-        ),
-        "early stopping": _stopping(training, dataset),
-        "set aside": f"{len(dataset.aside)} rows that straddle a cut group or do not fit",
-        "dataset": manifest.dataset_hash[:12],
+        "learned from": learned or f"{len(rows['train'])} rows",
+        "strength": _strength(training, len(rows["dev"])),
+        "set aside": f"{metrics.get('aside', 0)} rows that straddle a cut group or do not fit",
+        "dataset": f"{manifest.dataset_hash[:12]} (seed {manifest.seed})",
         "trained parameters": f"{training['trainable']:,} of {training['total']:,} "
         f"({training['trainable'] / training['total']:.2%})",
         "time": f"{training['seconds']:.0f} s, {training['peak_memory'] / 2**20:.0f} MB at most",
+        "made at": manifest.created_at[:16],
         "git commit": manifest.git_commit or "unknown",
     }
 
 
-def _stopping(training: Mapping[str, Any], dataset: Dataset) -> str:
-    judged = f"{training['folds']} folds" if training["folds"] else f"{len(dataset.dev)} dev rows"
-    return f"epoch {training['best_epoch']} of {training['epochs']}, chosen by {judged}"
+def _strength(training: Mapping[str, Any], dev: int) -> str:
+    judged = f"{training['folds']} folds" if training["folds"] else f"{dev} dev rows"
+    strength = training.get("strength", 1.0)  # earlier releases chose the number of epochs
+    return f"{strength:g} of 1 after {training['epochs']} epochs, chosen by {judged}"

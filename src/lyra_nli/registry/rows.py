@@ -53,6 +53,11 @@ class Version:
     report_path: str | None = None
     lyra_adapter_id: int | None = None
 
+    @property
+    def domain(self) -> str:
+        """The site or group that it was trained for alone; empty: for everything."""
+        return str((self.metrics or {}).get("domain") or "")
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -172,8 +172,8 @@ class Registry:
         """Let a version serve its base.
 
         Raises:
-            AdapterError: it is active already, was removed, or did not pass the gate and no
-                reason is given.
+            AdapterError: it is active already, was removed, or no reason is given although it
+                did not pass the gate, or was trained and proven for one domain only.
             AdapterInvalidError: its files do not verify.
         """
         with self._exclusive() as connection:
@@ -184,6 +184,12 @@ class Registry:
                 raise AdapterError(
                     f"the gate has not passed {version.name}: it is {version.status}",
                     hint="To activate it nevertheless, give a reason; the history keeps it.",
+                )
+            if version.domain and not reason.strip():
+                raise AdapterError(
+                    f"{version.name} was trained and proven for {version.domain} only",
+                    hint="Name it in nli.routes, or in the requests of that domain. To let it "
+                    "judge everything, give a reason; the history keeps it.",
                 )
             return self._serve(connection, "activate", version.base_model, version, who, reason)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, insert, inspect, select, update
+from sqlalchemy import Connection, insert, inspect, select, update
 
 from lyra_nli.errors import StorageError
 from lyra_nli.storage.engine import new_id, now
@@ -18,9 +18,15 @@ def start_run(
     base_model: str,
     forced_reason: str | None,
     recipe: Mapping[str, Any],
+    domain: str = "",
 ) -> str:
-    """Note that a training began; return its id."""
+    """Note that a training began; return its id.
+
+    Args:
+        domain: the only one it learns from; `last_finished_training` passes over it.
+    """
     run_id = new_id("run")
+    of_domain = {"domain": domain} if domain else {}
     connection.execute(
         insert(nli_training_runs).values(
             id=run_id,
@@ -28,7 +34,7 @@ def start_run(
             started_at=now(),
             status="running",
             forced_reason=forced_reason,
-            recipe_json=json.dumps(recipe, sort_keys=True),
+            recipe_json=json.dumps({**recipe, **of_domain}, sort_keys=True),
         )
     )
     return run_id
@@ -63,20 +69,21 @@ def finish_run(
 
 
 def last_finished_training(connection: Connection, base_model: str | None = None) -> str | None:
-    """Tell when a training was last finished, of one base model or of any.
+    """Tell when a training on all reviews was last finished, of one base model or of any.
 
     Returns:
         ISO-8601; None when there was none, or the database was never upgraded.
     """
     if not inspect(connection).has_table(nli_training_runs.name):
         return None
-    statement = select(func.max(nli_training_runs.c.finished_at)).where(
-        nli_training_runs.c.status == "done"
-    )
+    run = nli_training_runs.c
+    statement = select(run.finished_at, run.recipe_json).where(run.status == "done")
     if base_model is not None:
-        statement = statement.where(nli_training_runs.c.base_model == base_model)
-    finished: str | None = connection.scalar(statement)
-    return finished
+        statement = statement.where(run.base_model == base_model)
+    rows = connection.execute(statement)
+    return max(
+        (at for at, recipe in rows if "domain" not in json.loads(recipe or "{}")), default=None
+    )
 
 
 def run_facts(connection: Connection, run_id: str | None) -> dict[str, Any]:

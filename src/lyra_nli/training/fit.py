@@ -2,7 +2,8 @@
 
 Cross-entropy on human labels, plus a pull towards the base (Kullback-Leibler divergence of
 the base's answer from the adapter's) on rows whose label the base already gave: agreed and
-replayed ones. Never on corrected rows, where the base was wrong.
+replayed ones. Never on corrected rows, where the base was wrong. What is kept is the mean of
+the weights over the second half of the steps.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Fitted:
     """What fitting one adapter gave.
 
     Attributes:
-        snapshots: the weights after each epoch.
+        weights: after the last epoch.
+        average: mean of the weights over the second half of all steps (Polyak & Juditsky 1992;
+            Izmailov et al. 2018, Averaging weights leads to wider optima).
+        averaged: steps that it is the mean of.
         watched: logits of the watched rows after each epoch, float32 [rows, classes].
         seconds: of all epochs, those before a restart included.
         first_step: seconds until the first optimizer step was done.
@@ -52,7 +56,9 @@ class Fitted:
     first_step: float = 0.0
     expected_memory: int = 0
     peak_memory: int = 0
-    snapshots: list[Weights] = field(default_factory=list)
+    weights: Weights = field(default_factory=list)
+    average: Weights = field(default_factory=list)
+    averaged: int = 0
     watched: list[torch.Tensor] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
@@ -94,36 +100,38 @@ class Fit:
         self.pass_tokens = pass_tokens(per_token)
         self.expected_memory = self.process.memory_info().rss + per_token * self.pass_tokens
 
-    def run(self, epochs: int) -> Fitted:
-        """Train for so many epochs of the recipe's schedule.
+    def run(self) -> Fitted:
+        """Train; the student keeps the averaged weights.
 
         Raises:
             TrainingError: the loss is no number any more.
         """
         self.student.take(self.student.start)
+        self.student.strength = 1.0
         rows = len(epoch_rows(self.labels, self.recipe.sampling, random.Random(0)))
-        steps = -(-rows // self.recipe.batch_size)
-        self._prepare_optimizer(steps * self.recipe.epochs)
+        self.steps = -(-rows // self.recipe.batch_size) * self.recipe.epochs
+        self._prepare_optimizer()
         result = Fitted(self.micro_batch, torch.get_num_threads())
         self._resume(result)
         started = time.monotonic() - result.seconds
         result.expected_memory = result.expected_memory or self.expected_memory
-        self.log.begin(self.name, steps * epochs, done=result.steps)
+        self.log.begin(self.name, self.steps, done=result.steps)
         self.log.plan({"rows": rows, "expected_mb": result.expected_memory / 2**20})
-        for epoch in range(result.epochs + 1, epochs + 1):
+        for epoch in range(result.epochs + 1, self.recipe.epochs + 1):
             self._epoch(epoch, result, started)
             result.seconds = time.monotonic() - started
             self._remember(result)
+        self.student.take(result.average)
         self.student.model.eval()
         return result
 
-    def _prepare_optimizer(self, steps: int) -> None:
+    def _prepare_optimizer(self) -> None:
         recipe = self.recipe
         self.optimizer = torch.optim.AdamW(
             self.student.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.schedule = get_linear_schedule_with_warmup(
-            self.optimizer, int(recipe.warmup_fraction * steps), steps
+            self.optimizer, int(recipe.warmup_fraction * self.steps), self.steps
         )
 
     def _epoch(self, epoch: int, result: Fitted, started: float) -> None:
@@ -136,12 +144,13 @@ class Fit:
             loss = self._step(batch, result)
             self.schedule.step()
             result.steps += 1
+            self._average(result)
             result.first_step = result.first_step or time.monotonic() - started
             rate = self.schedule.get_last_lr()[0]
             memory = self.process.memory_info().rss / 2**20
             self.log.step(result.steps, {"loss": loss, "lr": rate, "rss_mb": memory})
         result.epochs = epoch
-        result.snapshots.append(self.student.weights())
+        result.weights = self.student.weights()
         if self.watched:
             result.watched.append(self.student.logits(self.lessons, self.watched))
         self.log.epoch(epoch, self._figures(result))
@@ -164,6 +173,16 @@ class Fit:
         self.optimizer.step()
         return total
 
+    def _average(self, result: Fitted) -> None:
+        """Take the weights of a step of the second half into their mean."""
+        if 2 * result.steps <= self.steps:
+            return
+        result.averaged += 1
+        if not result.average:
+            result.average = self.student.weights()
+        for mean, parameter in zip(result.average, self.student.parameters, strict=True):
+            mean.lerp_(parameter.detach(), 1 / result.averaged)
+
     def _parts(self, batch: list[int]) -> Iterator[list[int]]:
         """Cut a batch into passes: few enough rows, and few enough tokens, to bound memory."""
         longest = max(self.lengths[row] for row in batch)
@@ -177,8 +196,8 @@ class Fit:
         index = torch.tensor(part)
         logits = self.student.read([lessons.encoded[row] for row in part])
         log_p = functional.log_softmax(logits, dim=-1)
-        nll = functional.nll_loss(log_p, lessons.labels[index].to(where), reduction="none")
-        loss = (nll * lessons.weights[index].to(where)).sum()
+        entropy = -(lessons.targets[index].to(where) * log_p).sum(dim=1)
+        loss = (entropy * lessons.weights[index].to(where)).sum()
         teacher = lessons.teacher[index].to(where)
         pulled = ~teacher.isnan().any(dim=1)
         if not pulled.any():
@@ -225,4 +244,4 @@ class Fit:
         self.schedule.load_state_dict(state.pop("schedule"))
         for key, value in state.items():
             setattr(result, key, value)
-        self.student.take(result.snapshots[-1])
+        self.student.take(result.weights)

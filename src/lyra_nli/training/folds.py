@@ -1,8 +1,8 @@
 """Folds: every reviewed row judged by a student that did not learn from it.
 
 The reviewed rows are cut into K parts, groups whole; each part is judged by a student that
-learned from the others. Their answers choose the number of epochs (early stopping, on all rows
-instead of a small dev split) and tell which labels look wrong.
+learned from the others. Their answers choose the strength of the adapter, are what the gate goes
+by while reviews are few, and tell which labels look wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch.nn import functional
 
-from lyra_nli.evaluation.metrics import Probabilities
+from lyra_nli.evaluation.arrays import Probabilities
+from lyra_nli.evaluation.scoring import brier
 from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.records import Example
 from lyra_nli.training.lessons import Lessons
@@ -35,34 +36,51 @@ class OutOfFold:
     Attributes:
         examples: the reviewed rows.
         targets: class indices in the order of ``LABELS``, int64 [rows].
-        logits: after each epoch, float32 [rows, 3], columns in the order of ``LABELS``.
-        folds: how many students.
+        parts: the fold of each row, int64 [rows].
+        logits: by strength of the students' adapters, float32 [rows, 3], columns in the order
+            of ``LABELS``.
+        history: `epoch_figures` after every epoch, at full strength and without averaging.
     """
 
     examples: tuple[Example, ...]
     targets: torch.Tensor
-    logits: list[torch.Tensor]
-    folds: int
+    parts: torch.Tensor
+    logits: Mapping[float, torch.Tensor]
+    history: list[dict[str, float]]
 
-    def history(self) -> list[dict[str, float]]:
-        """`epoch_figures` of every epoch."""
-        return [epoch_figures(each, self.targets) for each in self.logits]
+    @property
+    def folds(self) -> int:
+        """How many students."""
+        return len(torch.unique(self.parts))
 
-    def losses(self, epoch: int) -> list[float]:
-        """What each row's label cost after an epoch, nats; high where a label looks wrong."""
-        losses = functional.cross_entropy(self.logits[epoch - 1], self.targets, reduction="none")
-        return [float(loss) for loss in losses]
+    @property
+    def strength(self) -> float:
+        """The strength at which the students answer best, by all rows."""
+        return best_strength(self.logits, self.targets)
 
-    def suspects(self, epoch: int) -> dict[str, float]:
-        """Review id -> loss, of the rows to which their students give another label."""
-        wrong = self.logits[epoch - 1].argmax(dim=1) != self.targets
-        losses = self.losses(epoch)
-        return {e.id: losses[i] for i, e in enumerate(self.examples) if wrong[i]}
+    def honest(self) -> torch.Tensor:
+        """Logits [rows, 3] on which no choice was made that they then judge.
 
-    def rows(self, epoch: int) -> list[AnswerRow]:
-        """`answer_rows` of the answers after an epoch."""
-        probabilities = self.logits[epoch - 1].double().softmax(dim=-1).numpy()
-        return answer_rows("fold", self.examples, probabilities)
+        Each fold answers at the strength that the other folds' rows ask for (nested choice:
+        Cawley & Talbot 2010, On over-fitting in model selection).
+        """
+        answers = torch.empty_like(self.logits[self.strength])
+        for part in torch.unique(self.parts):
+            own = self.parts == part
+            others = {strength: each[~own] for strength, each in self.logits.items()}
+            answers[own] = self.logits[best_strength(others, self.targets[~own])][own]
+        return answers
+
+    def suspects(self) -> dict[str, float]:
+        """Review id -> loss (nats) of the rows to which their students give another label."""
+        logits = self.honest()
+        wrong = logits.argmax(dim=1) != self.targets
+        losses = functional.cross_entropy(logits, self.targets, reduction="none")
+        return {e.id: float(losses[i]) for i, e in enumerate(self.examples) if wrong[i]}
+
+    def rows(self) -> list[AnswerRow]:
+        """`answer_rows` of the honest answers."""
+        return answer_rows("fold", self.examples, self.honest().double().softmax(dim=-1).numpy())
 
 
 def answer_rows(
@@ -129,13 +147,20 @@ def epoch_figures(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float
     }
 
 
-def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
-    """The last epoch whose NLL is within one standard error of the lowest; counted from 1.
+def best_strength(logits: Mapping[float, torch.Tensor], targets: torch.Tensor) -> float:
+    """The strength whose answers have the lowest Brier score; of equals the weakest.
 
-    The one-standard-error rule (Breiman et al. 1984, Classification and Regression Trees,
-    3.4.3), towards more training: a hundred rows can't tell smaller differences, and stopping
-    on them would end training after the first epoch, long before it has learned what it can.
+    A weaker adapter breaks less and fixes less (Wortsman et al. 2022, Robust fine-tuning of
+    zero-shot models). The Brier score rather than the likelihood: a few certain errors must not
+    decide.
+
+    Args:
+        logits: float32 [rows, classes] by strength.
+        targets: int64 [rows].
     """
-    lowest = min(history, key=lambda epoch: epoch["nll"])
-    bound = lowest["nll"] + lowest["nll_error"]
-    return max(number for number, epoch in enumerate(history, 1) if epoch["nll"] <= bound)
+
+    def loss(strength: float) -> float:
+        probabilities = logits[strength].double().softmax(dim=-1).numpy()
+        return brier(probabilities, targets.numpy())
+
+    return min(sorted(logits), key=loss)

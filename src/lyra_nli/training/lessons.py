@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch.nn import functional
 
 from lyra_nli.labels import INDEX
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import EncodedPair, encode
 from lyra_nli.records import Example
+
+REVIEWED = ("correction", "agreed")
+"""Sources of rows that a person judged."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Lessons:
 
     Attributes:
         labels: class indices in the model's own order, int64 [n].
+        targets: what to answer, float32 [n, classes]: mostly the label, see `make_lessons`.
         weights: factor on each row's loss, float32 [n].
         teacher: the base's log-probabilities, float32 [n, classes]; NaN where a row is not to
             be pulled towards the base.
@@ -27,6 +32,7 @@ class Lessons:
     examples: tuple[Example, ...]
     encoded: tuple[EncodedPair, ...]
     labels: torch.Tensor
+    targets: torch.Tensor
     weights: torch.Tensor
     teacher: torch.Tensor
 
@@ -52,20 +58,30 @@ class Lessons:
         wrong = log_probabilities.argmax(dim=1) != self.labels[rows]
         teacher = self.teacher.clone()
         teacher[rows] = log_probabilities.masked_fill(wrong[:, None], float("nan"))
-        return Lessons(self.examples, self.encoded, self.labels, self.weights, teacher)
+        return replace(self, teacher=teacher)
 
 
-def make_lessons(base: Base, examples: Sequence[Example]) -> Lessons:
+def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0) -> Lessons:
     """Encode examples; nothing is pulled towards the base yet.
+
+    Args:
+        smoothing: share of a reviewed row's target that is spread over all labels: people err,
+            and whoever learns to be certain of them errs with certainty (Szegedy et al. 2016,
+            Rethinking the inception architecture, 7; against label noise: Lukasik et al. 2020).
+            Other rows are no single person's word.
 
     Raises:
         InputError: naming every pair that can't be encoded.
     """
     order = base.labels.order
+    labels = torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long)
+    doubt = torch.tensor([smoothing if e.source in REVIEWED else 0.0 for e in examples])[:, None]
+    certain = functional.one_hot(labels, len(order)).float()
     return Lessons(
         examples=tuple(examples),
         encoded=tuple(encode(base, [example.pair for example in examples])),
-        labels=torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long),
+        labels=labels,
+        targets=(1 - doubt) * certain + doubt / len(order),
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
         teacher=torch.full((len(examples), len(order)), float("nan")),
     )

@@ -42,6 +42,7 @@ class Student:
             self.model = make_model().to(self.device).eval()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.start = self.weights()
+        self._scale = recipe.alpha / recipe.rank
         cache = cache if recipe.cache_mb else None
         self.read = reader_of(base, self.model, self.device, cache, recipe.cache_mb * 2**20)
 
@@ -55,6 +56,16 @@ class Student:
         """Encoder layers that gradients run through."""
         count: int = self.model.config.num_hidden_layers  # type: ignore[union-attr,assignment]
         return count - first_adapted_layer(self.model)
+
+    @property
+    def strength(self) -> float:
+        """How much the adapter counts: 1 as it learned, 0 not at all."""
+        return next(layer.scale for _, layer in low_rank_layers(self.model)) / self._scale
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        for _, layer in low_rank_layers(self.model):
+            layer.scale = value * self._scale
 
     def weights(self) -> Weights:
         """A copy of what has been learned."""

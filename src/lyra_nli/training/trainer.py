@@ -19,8 +19,9 @@ from lyra_nli.records import Example
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.fit import Fit, Fitted
-from lyra_nli.training.folds import AnswerRow, OutOfFold, best_epoch, cut, epoch_figures
-from lyra_nli.training.lessons import Lessons, make_lessons
+from lyra_nli.training.folds import AnswerRow, OutOfFold, best_strength, cut, epoch_figures
+from lyra_nli.training.foreign import foreign_pairs, without_texts
+from lyra_nli.training.lessons import REVIEWED, Lessons, make_lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import deterministic
 from lyra_nli.training.student import Student
@@ -32,7 +33,7 @@ class Trained:
 
     Attributes:
         fitted: the last fit.
-        best_epoch: whose weights were kept, counted from 1.
+        strength: of the adapter, 0 to 1, that answers best where it did not learn.
         history: of each epoch, NLL (nats, with its standard error) and accuracy on rows that were
             not learned from: out of fold, or the dev rows.
         out_of_fold: None where there were no folds.
@@ -41,7 +42,7 @@ class Trained:
     """
 
     fitted: Fitted
-    best_epoch: int
+    strength: float
     history: list[dict[str, float]]
     out_of_fold: OutOfFold | None
     seconds: float
@@ -56,14 +57,14 @@ class Trained:
 
     def unseen_rows(self) -> list[AnswerRow]:
         """What the folds' students said about the rows they did not learn from."""
-        return self.out_of_fold.rows(self.best_epoch) if self.out_of_fold else []
+        return self.out_of_fold.rows() if self.out_of_fold else []
 
     def figures(self) -> dict[str, Any]:
         """The plain numbers, ready for JSON."""
         last = self.fitted
         return {
-            "best_epoch": self.best_epoch,
-            "epochs": len(self.history) or last.epochs,
+            "strength": self.strength,
+            "epochs": last.epochs,
             "steps": last.steps,
             "folds": self.out_of_fold.folds if self.out_of_fold else 0,
             "dev_learned": self.dev_learned,
@@ -106,31 +107,29 @@ class Trainer:
         self._peak_memory = 0
 
     def train(self, train: Sequence[Example], dev: Sequence[Example]) -> Trained:
-        """Learn from examples for as many epochs as help on rows that were not learned from.
+        """Learn from examples, and choose how much of it counts.
 
-        With folds, out-of-fold answers choose the number of epochs and everything is learned
+        With folds, out-of-fold answers choose the adapter's strength and everything is learned
         from; without, the dev rows choose and only the train rows are.
 
         Raises:
             DatasetError, InputError, TrainingError: as `lessons` and `fit`.
         """
         started = time.monotonic()
-        lessons = self.lessons([*train, *dev])
-        rows, own = range(len(lessons)), range(len(train))
+        lessons = self.lessons(self._mix(train, dev))
         unseen = self.out_of_fold(lessons)
         if unseen:
-            history = unseen.history()
-            best = best_epoch(history)
-            fitted = self.fit(lessons, rows, epochs=best)
+            fitted = self.fit(lessons, range(len(lessons)))
+            strength, history = unseen.strength, unseen.history
         else:
-            fitted = self.fit(lessons, own, watched=rows[len(train) :])
-            labels = lessons.labels[len(train) :]
+            own, watched = self._parted(lessons, len(train), len(dev))
+            fitted, labels = self.fit(lessons, own, watched=watched), lessons.labels[watched]
             history = [epoch_figures(logits, labels) for logits in fitted.watched]
-            best = best_epoch(history) if history else fitted.epochs
-            self.student.take(fitted.snapshots[best - 1])
+            strength = best_strength(self._answers(lessons, watched), labels) if watched else 1.0
+        self.student.strength = strength
         return Trained(
             fitted,
-            best,
+            strength,
             history,
             unseen,
             seconds=time.monotonic() - started,
@@ -140,12 +139,29 @@ class Trainer:
         )
 
     def repeat(
-        self, train: Sequence[Example], dev: Sequence[Example], epochs: int, *, dev_learned: bool
+        self,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        strength: float,
+        *,
+        dev_learned: bool,
     ) -> None:
         """Train again as `train` did in the end, without what led there."""
-        lessons = self.lessons([*train, *dev])
-        rows = range(len(lessons) if dev_learned else len(train))
-        self.fit(lessons, rows, epochs=epochs)
+        lessons = self.lessons(self._mix(train, dev))
+        own, _ = self._parted(lessons, len(train), len(dev))
+        self.fit(lessons, range(len(lessons)) if dev_learned else own)
+        self.student.strength = strength
+
+    def _mix(self, train: Sequence[Example], dev: Sequence[Example]) -> list[Example]:
+        """The rows, and after them the foreign pairs made of them."""
+        rows = [*train, *dev]
+        return [*rows, *foreign_pairs(rows, self.recipe.foreign_share, self.recipe.seed)]
+
+    def _parted(self, lessons: Lessons, train: int, dev: int) -> tuple[list[int], list[int]]:
+        """Positions (to learn from, to watch) where the dev rows are not learned from."""
+        watched = range(train, train + dev)
+        held = [lessons.examples[row] for row in watched]
+        return [*range(train), *without_texts(lessons.examples, held)], list(watched)
 
     def lessons(self, examples: Sequence[Example]) -> Lessons:
         """Encode examples, and ask the base about the rows that are to stay as it judged them.
@@ -153,7 +169,7 @@ class Trainer:
         Raises:
             InputError: naming every pair that can't be encoded.
         """
-        lessons = make_lessons(self.base, examples)
+        lessons = make_lessons(self.base, examples, self.recipe.label_smoothing)
         with deterministic(self.recipe.seed, self.recipe.threads):
             self.log.begin("frozen layers", len(set(lessons.encoded)))
             self.student.read.fill(lessons.encoded, self.log.advance)
@@ -170,10 +186,9 @@ class Trainer:
         taught: Sequence[int],
         *,
         watched: Sequence[int] = (),
-        epochs: int | None = None,
         name: str = "final",
     ) -> Fitted:
-        """Train on some of the rows; the student keeps the weights of the last epoch.
+        """Train on some of the rows; the student keeps the averaged weights.
 
         When memory runs out the micro-batch is halved and the fit starts again; the effective
         batch stays as it is.
@@ -181,7 +196,6 @@ class Trainer:
         Args:
             taught: positions of the rows to learn from.
             watched: rows to judge after every epoch; nothing is learned from them.
-            epochs: stop after so many; the schedule stays the whole recipe's.
             name: of this fit in the log and the checkpoints.
 
         Raises:
@@ -207,7 +221,7 @@ class Trainer:
                 checkpoints=self.checkpoints,
             )
             with deterministic(self.recipe.seed, self.recipe.threads):
-                return fit.run(epochs or self.recipe.epochs)
+                return fit.run()
 
         fitted: Fitted = find_executable_batch_size(
             attempt,
@@ -220,27 +234,46 @@ class Trainer:
         """Judge every reviewed row by a student that learned from the other folds' rows.
 
         None when the reviewed rows have too few groups for two folds, or the recipe asks for
-        none. Replayed rows are learned from in every fold.
+        none. Replayed rows are learned from in every fold, foreign pairs where none of their
+        texts is judged.
         """
-        reviewed = [i for i, e in enumerate(lessons.examples) if e.source != "replay"]
+        reviewed = [i for i, e in enumerate(lessons.examples) if e.source in REVIEWED]
         replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
         parts = cut(lessons, reviewed, self.recipe.folds, self.recipe.seed)
         if len(parts) < 2:
             return None
-        logits = [
-            torch.empty(len(lessons), lessons.teacher.shape[1]) for _ in range(self.recipe.epochs)
-        ]
+        shape = (len(lessons), lessons.teacher.shape[1])
+        logits = {strength: torch.empty(shape) for strength in self.recipe.strengths}
+        epochs = [torch.empty(shape) for _ in range(self.recipe.epochs)]
+        fold = torch.empty(len(lessons), dtype=torch.long)
         for number, part in enumerate(parts, 1):
             own = set(part)
-            taught = [*(row for row in reviewed if row not in own), *replayed]
+            held = [lessons.examples[row] for row in part]
+            foreign = without_texts(lessons.examples, held)
+            taught = [*(row for row in reviewed if row not in own), *replayed, *foreign]
             name = f"fold {number} of {len(parts)}"
             fitted = self.fit(lessons, taught, watched=part, name=name)
             self._peak_memory = max(self._peak_memory, fitted.peak_memory)
-            for every, answers in zip(logits, fitted.watched, strict=True):
+            fold[part] = number
+            for every, answers in zip(epochs, fitted.watched, strict=True):
                 every[part] = answers
+            for strength, answers in self._answers(lessons, part).items():
+                logits[strength][part] = answers
         order = list(self.base.labels.order)
         examples = tuple(lessons.examples[row] for row in reviewed)
-        targets = torch.tensor([INDEX[example.label] for example in examples])
+        labels = lessons.labels[reviewed]
         return OutOfFold(
-            examples, targets, [each[reviewed][:, order] for each in logits], len(parts)
+            examples,
+            torch.tensor([INDEX[example.label] for example in examples]),
+            fold[reviewed],
+            {strength: each[reviewed][:, order] for strength, each in logits.items()},
+            [epoch_figures(each[reviewed], labels) for each in epochs],
         )
+
+    def _answers(self, lessons: Lessons, rows: Sequence[int]) -> dict[float, torch.Tensor]:
+        """The student's logits [rows, classes] at every strength of the recipe."""
+        found = {}
+        for strength in self.recipe.strengths:
+            self.student.strength = strength
+            found[strength] = self.student.logits(lessons, rows)
+        return found

@@ -49,6 +49,7 @@ def test_one_of_them(history: History, name: str) -> None:
     answer = history.show(partial(version, name=name))
     assert answer["version"]["name"] == "lora-lyra-v1"
     assert answer["report"] == "# Gate report\n"
+    assert answer["report_page"] is False  # of a release that wrote none
     assert answer["manifest"]["rows"] == {"train": 2, "dev": 0, "holdout": 1}
     [span] = answer["served"]
     first, second = history.show(versions)["events"][::-1]
@@ -133,7 +134,7 @@ def test_two_side_by_side(history: History) -> None:
     assert answer["rows"] == {"both": 2, "only_one": 1, "only_other": 2}
     assert answer["same_rows"] is True
     population = answer["populations"][0]
-    assert population["name"] == "hold-out"
+    assert population["name"] == "reviewed"
     assert population["one"]["accuracy"]["k"] == population["other"]["accuracy"]["k"] == 9
     assert answer["live"]["one"]["k"] == 1
     assert answer["live"]["difference"]["value"] == pytest.approx(-1 / 3)
@@ -152,7 +153,7 @@ def test_other_rows_are_said_so(history: History) -> None:
     history.publish(row_ids={"train": [], "holdout": ["r9"]})
     answer = history.show(partial(compare, one="v1", other="v3"))
     assert answer["same_rows"] is False
-    assert "different hold-out rows" in answer["notes"][0]
+    assert "different rows" in answer["notes"][0]
 
 
 def test_versions_of_another_base_are_not_mixed_in(history: History) -> None:

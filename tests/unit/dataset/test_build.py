@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from lyra_nli.dataset.build import GENERAL_ROWS, Dataset, build, rebuild
+from lyra_nli.dataset.build import Dataset, build, known, rebuild
+from lyra_nli.dataset.replay import GENERAL_ROWS
 from lyra_nli.errors import DatasetError
 from lyra_nli.labels import LABELS
 from lyra_nli.records import Example, Pair, Review
@@ -109,6 +110,83 @@ class TestSides:
         seen = {example.id: "train" for example in dataset.holdout[:5]}
         again = build(reviews, make_replay(), SETTINGS, seen)
         assert not seen.keys() & {example.id for example in again.holdout}
+
+
+class TestEvidence:
+    """Few reviews: folds judge. Many: the newest are held out."""
+
+    def test_few_rows_are_all_learned_from(self, reviews):
+        dataset = build(reviews, make_replay(), SETTINGS, folds=5)
+        assert (dataset.dev, dataset.holdout, dataset.aside) == ((), (), ())
+        learned = [example.id for example in dataset.train if example.source != "replay"]
+        assert sorted(learned) == sorted(review.id for review in reviews)
+        assert dataset.general  # is judged on in any case
+        groups = {example.group for example in dataset.train if example.source != "replay"}
+        assert 5 <= len(groups) < len(reviews)
+
+    def test_enough_rows_are_held_out(self, reviews):
+        settings = SETTINGS.model_copy(update={"min_holdout": 20})
+        dataset = build(reviews, make_replay(), settings, folds=5)
+        assert len(dataset.holdout) >= 20
+        one_more = settings.model_copy(update={"min_holdout": len(dataset.holdout) + 1})
+        assert build(reviews, make_replay(), one_more, folds=5).holdout == ()
+
+    @pytest.mark.parametrize("folds", [0, 1])
+    def test_without_folds_a_small_holdout_judges(self, reviews, folds):
+        assert build(reviews, make_replay(), SETTINGS, folds=folds).holdout
+
+    def test_a_group_too_large_for_folds_is_cut(self):
+        """Every claim on every page: no student could learn without its neighbours."""
+        grid = [
+            replace(review, anchors=frozenset({f"page:{n % 20}", f"claim:{n // 20}"}))
+            for n, review in enumerate(make_reviews(400))
+        ]
+        own = [replace(r, pair=Pair(f"p{n % 20}", f"c{n // 20}")) for n, r in enumerate(grid)]
+        assert build(own, make_replay(), SETTINGS, folds=5).holdout
+
+    def test_what_was_held_stays_so_though_folds_could_judge(self, reviews):
+        settings = SETTINGS.model_copy(update={"min_holdout": 10})
+        first = build(reviews, make_replay(), settings, folds=5)
+        seen = {row: side for side, ids in first.row_ids().items() for row in ids}
+        more = [*reviews, *(replace(r, id=f"new:{r.id}", pair=Pair(r.id, f"of {r.id}"))
+                            for r in make_reviews(60, seed=2))]  # fmt: skip
+        second = build(more, make_replay(), settings, seen, folds=5)
+        kept = {example.id for example in second.holdout}
+        learned = {example.id for example in (*first.train, *first.dev)}
+        assert not learned & kept
+        assert len({example.id for example in first.holdout} & kept) > len(first.holdout) / 2
+
+    def test_a_pair_that_was_learned_is_never_held_out_under_another_id(self, reviews, dataset):
+        learned = {e.id: "train" for e in (*dataset.train, *dataset.dev) if e.source != "replay"}
+        again = [
+            replace(review, id=f"again:{review.id}", reviewed_at="2027-01-01")
+            for review in reviews
+            if review.id in learned
+        ]
+        second = build([*reviews, *again], make_replay(), SETTINGS, learned)
+        assert second.holdout
+        assert not [e.id for e in second.holdout if e.id.startswith("again:")]
+        assert {review.id for review in again} <= second.learned
+
+    def test_whoever_learned_a_neighbour_proves_nothing_about_a_row(self):
+        def review(name: str, premise: str, claim: str, *anchors: str) -> Review:
+            pair = Pair(premise, claim)
+            return Review(name, pair, "neutral", "supports", None, "", frozenset(anchors))
+
+        reviews = [
+            review("learned", "one", "two", "page:1"),
+            review("page", "three", "four", "page:1"),
+            review("claim", "five", "Two!"),
+            review("beyond", "six", "four", "page:2"),
+            review("apart", "seven", "eight"),
+        ]
+        assert known(reviews, ["learned", "replay:9"]) == {"learned", "page", "claim", "replay:9"}
+
+    def test_an_example_remembers_its_review(self, dataset, reviews):
+        by_id = {review.id: review for review in reviews}
+        for example in dataset.examples():
+            assert example.review is by_id.get(example.id)
+        assert replace(dataset.train[0], review=None) == dataset.train[0]
 
 
 class TestHashes:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyra_nli.dataset.split import Row, Side, components, leaks, split
+from lyra_nli.dataset.groups import Row, Side, components, foldable, leaks
+from lyra_nli.dataset.split import split
 from lyra_nli.labels import LABELS
 
 SIDES = {"train", "dev", "holdout", "aside"}
@@ -198,6 +199,61 @@ class TestHistory:
         assert judged
         assert all(second[name] == "holdout" for name in judged)
         assert sum(second[name] in LEARNED for name in first if first[name] in LEARNED) > 0
+
+
+class TestTime:
+    def rows(self, count: int, per_group: int = 2) -> list[Row]:
+        """Groups of rows, one after the other; the labels alternate."""
+        return [
+            Row(f"r{n:03}", LABELS[n % 3], frozenset({f"page:{n // per_group}"}), f"2026-{n:03}")
+            for n in range(count)
+        ]
+
+    def test_the_newest_groups_are_held_out(self):
+        rows = self.rows(300, per_group=3)
+        random.Random(5).shuffle(rows)
+        held = {row.id for row, side in zip(rows, run(rows), strict=True) if side == "holdout"}
+        assert held == {f"r{n:03}" for n in range(240, 300)}
+
+    def test_a_group_is_as_old_as_its_oldest_row(self):
+        rows = self.rows(120)
+        late = Row("late", "supports", frozenset({"page:0"}), "2027-001")
+        sides = dict(zip([r.id for r in rows] + ["late"], run([*rows, late]), strict=True))
+        assert sides["late"] == sides["r000"] != "holdout"
+
+    def test_the_newest_claims_of_a_giant_are_held_out(self):
+        rows = [
+            Row(row.id, row.label, row.anchors, f"2026-{int(row.id[1:].split('.')[0]):02}")
+            for row in grid(16)
+        ]
+        sides = run(rows)
+        claims = {r.at for r, side in zip(rows, sides, strict=True) if side == "holdout"}
+        assert claims == {f"2026-{claim:02}" for claim in range(16 - len(claims), 16)}
+
+    def test_half_of_what_is_new_is_left_to_learn_from(self):
+        """After folds judged, the version learned from all there was."""
+        old, new = self.rows(400), self.rows(460)[400:]
+        seen: dict[str, Side] = {row.id: "train" for row in old}
+        sides = run([*old, *new], seen)
+        assert set(sides[:400]) <= LEARNED
+        assert sides.count("holdout") == 30
+
+    def test_one_large_group_is_no_holdout(self):
+        rows = self.rows(80) + [
+            Row(f"x{n}", LABELS[n % 3], frozenset({"page:x"}), "2027") for n in range(18)
+        ]
+        sides = run(rows)
+        groups = {
+            next(iter(row.anchors)) for row, s in zip(rows, sides, strict=True) if s == "holdout"
+        }
+        assert len(groups) > 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "may"), [("aabb", True), ("aaab", False), ("aabc", True), ("a", False)]
+)
+def test_folds_need_groups_that_leave_something_to_learn_from(groups, may):
+    assert foldable(list(groups)) is may
 
 
 class TestShares:

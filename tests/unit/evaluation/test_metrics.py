@@ -16,7 +16,6 @@ from lyra_nli.evaluation.metrics import (
     ece,
     mcnemar,
     nll,
-    rows_needed,
     score,
     wilson,
 )
@@ -140,34 +139,6 @@ class TestMcNemar:
         total = fixed + broken
         tie = math.comb(total, fixed) / 2**total
         assert mcnemar(fixed, broken) + mcnemar(broken, fixed) == pytest.approx(1 + tie)
-
-
-class TestRowsNeeded:
-    def test_by_hand(self):
-        # ((1.6449 * sqrt(.3) + 0.8416 * sqrt(.3 - .1²)) / .1)² = 183.4
-        assert rows_needed(20, 10, 100, 0.05) == 184
-
-    def test_without_a_gain_no_number_of_rows_will_do(self):
-        assert rows_needed(10, 10, 100, 0.05) is None
-        assert rows_needed(5, 10, 100, 0.05) is None
-        assert rows_needed(0, 0, 100, 0.05) is None
-
-    def test_a_larger_gain_needs_fewer_and_a_stricter_test_more(self):
-        assert rows_needed(30, 10, 100, 0.05) < rows_needed(20, 10, 100, 0.05)
-        assert rows_needed(20, 10, 100, 0.01) > rows_needed(20, 10, 100, 0.05)
-        assert rows_needed(20, 10, 100, 0.05, power=0.95) > rows_needed(20, 10, 100, 0.05)
-
-    def test_fixing_alone_is_no_division_by_zero(self):
-        assert rows_needed(100, 0, 100, 0.05) == 3
-
-    @pytest.mark.parametrize(("fixed", "broken"), [(20, 10), (15, 5), (30, 22)])
-    def test_so_many_rows_do_show_it_four_times_of_five(self, fixed, broken):
-        needed = rows_needed(fixed, broken, 100, 0.05)
-        rng = np.random.default_rng(0)
-        shares = [fixed / 100, broken / 100, 1 - (fixed + broken) / 100]
-        draws = rng.multinomial(needed, shares, size=1500)
-        shown = np.mean([mcnemar(int(f), int(b)) < 0.05 for f, b, _ in draws])
-        assert 0.72 < shown < 0.86  # the exact test is a little stricter than the z form
 
 
 class TestScore:

@@ -1,79 +1,212 @@
-"""The gate's report holds the figures that the verdict rests on."""
+"""The gate's report holds the figures that the verdict rests on, and quotes texts as texts."""
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
+
+import numpy as np
 import pytest
-from test_gate import judge
 
-from lyra_nli.evaluation.report import markdown
+from lyra_nli.evaluation.evidence import Evidence
+from lyra_nli.evaluation.gate import judge_candidate
+from lyra_nli.evaluation.report import HEADLINES, Report
+from lyra_nli.labels import LABELS
+from lyra_nli.records import Example, Pair, Review
+from lyra_nli.settings import GateSettings
+
+NASTY = '<script>alert("x")</script> | `code` *bold* [link](http://evil) & _under_ a_b'
 
 
-@pytest.fixture
-def page() -> str:
-    verdict = judge(range(50), set(range(3, 90)), active=range(70), general=(90, 88))
-    return markdown(verdict, "lora-lyra-v2", {"base model": "starter", "seed": 13})
+def examples(count: int, **texts: str) -> tuple[Example, ...]:
+    def example(n: int) -> Example:
+        pair = Pair(texts.get("premise", f"premise {n}"), texts.get("claim", f"claim {n}"))
+        label = LABELS[n % 3]
+        review = Review(f"r{n}", pair, label, None, None, f"2026-01-{n % 28 + 1:02}T10:00:00+00:00")
+        return Example(f"r{n}", pair, label, "correction", f"g{n}", review=review)
+
+    return tuple(map(example, range(count)))
 
 
-def table(page: str, title: str) -> list[list[str]]:
-    """Cells of the rows of a section's table, without its head."""
+def says(rows: tuple[Example, ...], right: range, sure: float = 0.8) -> np.ndarray:
+    """Right on these rows, wrong on the others."""
+    answers = np.full((len(rows), 3), (1 - sure) / 2)
+    for n, row in enumerate(rows):
+        answers[n, (LABELS.index(row.label) + (n not in right)) % 3] = sure
+    return answers
+
+
+def report(
+    base: range,
+    candidate: range,
+    active: range | None = None,
+    *,
+    sure: float = 0.9,
+    unasked: range = range(0),
+    looks: int = 1,
+    **texts: str,
+) -> Report:
+    """Judge models by the rows that they have right; the active one learned from `unasked`."""
+    judged = examples(100, **texts)
+    answers = {"base": says(judged, base), "candidate": says(judged, candidate, sure)}
+    if active is not None:
+        answers["active"] = says(judged, active)
+        answers["active"][list(unasked)] = np.nan
+    evidence = Evidence(judged, answers)
+    name = "lora-lyra-v1" if active else None
+    verdict = judge_candidate(
+        evidence, evidence, GateSettings(), kind="holdout", active=name, looks=looks
+    )
+    return Report("lora-lyra-v2", verdict, evidence, {"base model": "starter", "seed": "13"})
+
+
+def table(page: str, title: str) -> dict[str, list[str]]:
+    """Cells of the rows of a section's first table, by the first cell."""
     section = page.split(f"## {title}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in lines}) == 1, "ragged table"
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    lines = next(block for block in section.strip().split("\n\n") if block[0] == "|").splitlines()
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1, "ragged table"
+    cells = [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines[2:]]
+    return {row[0]: row[1:] for row in cells}
 
 
-def test_the_headline_is_the_verdict(page):
-    assert page.startswith("# Gate report: lora-lyra-v2\n")
-    assert "**PASS: the candidate may serve.** Better than the base on 100" in page
+class Page(HTMLParser):
+    """The tags, addresses and words of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag not in ("meta", "rect", "circle", "path"):
+            self.open.append(tag)
+        self.addresses += [value for key, value in attrs if key in ("src", "href", "action")]
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_both_say_the_verdict_first() -> None:
+    found = report(range(50), range(3, 90))
+    assert found.markdown().startswith("# Gate report: lora-lyra-v2\n\n**PASS: it may serve.** ")
+    words = " ".join(Page(found.html()).words.split())
+    assert f"{HEADLINES['pass']} {found.verdict.sentence}" in words
 
 
 @pytest.mark.parametrize(
-    ("candidate", "headline"),
-    [(range(40), "FAIL: the candidate is kept"), (range(52), "INSUFFICIENT EVIDENCE")],
+    ("candidate", "outcome"), [(range(20), "fail"), (range(52), "insufficient")]
 )
-def test_the_other_headlines(candidate, headline):
-    assert headline in markdown(judge(range(50), candidate), "v", {})
+def test_the_other_verdicts(candidate: range, outcome: str) -> None:
+    found = report(range(50), candidate, sure=0.8)
+    assert found.verdict.outcome == outcome
+    assert f"**{HEADLINES[outcome]}.**" in found.markdown()
+    assert f'class="verdict {outcome}"' in found.html()
 
 
-def test_every_check_has_its_figure_and_threshold(page):
-    rows = {row[0]: row[1:] for row in table(page, "Checks")}
-    assert rows["accuracy not below the base"] == ["0.870", "0.500", "holds"]
-    assert rows["accuracy not below the active version"] == ["0.870", "0.700", "holds"]
-    assert rows["general NLI accuracy kept"] == ["0.880", "0.870", "holds"]
-    assert rows["accuracy of the proposal"] == ["0.870", "0.850", "holds"]
+def test_every_check_is_put_in_words() -> None:
+    found = report(range(50), range(3, 90))
+    rows = table(found.markdown(), "What it must show")
+    assert list(rows) == [check.name for check in found.verdict.checks]
+    for check in found.verdict.checks:
+        assert rows[check.name][0].replace("\\", "") == check.text
+    assert rows["accuracy of the proposal"][1] == "shown"
+    low = table(report(range(10), range(50)).markdown(), "What it must show")
+    assert low["accuracy of the proposal"][1] == "the contrary is shown; it does not decide"
+    unclear = table(report(range(50), range(52)).markdown(), "What it must show")
+    assert unclear["better than the base (p)"][1] == "not shown"
 
 
-def test_a_check_that_does_not_hold_says_whether_it_counts():
-    shown = markdown(judge(range(30), range(70)), "v", {})
-    assert "| 0.700 | 0.850 | does not hold (shown, not enforced) |" in shown
-    enforced = markdown(judge(range(30), range(70), enforce_min_accuracy=True), "v", {})
-    assert "| 0.700 | 0.850 | **does not hold** |" in enforced
+def test_what_changed_is_counted_and_shown_side_by_side() -> None:
+    found = report(range(50), range(3, 90))
+    rows = table(found.markdown(), "What changed")
+    assert rows["reviewed"][:2] == ["100", "100"]
+    assert rows["reviewed"][2].startswith("50.0% [")
+    assert rows["reviewed"][3].startswith("87.0% [")
+    assert rows["reviewed"][4].startswith("+37.0 [")
+    assert rows["reviewed"][5].startswith("40 of 50 (80.0% [")
+    assert rows["reviewed"][6].startswith("3 of 50 (6.0% [")
+    assert list(rows)[:2] == ["reviewed", "corrections"]
+    broken = found.markdown().split("### Broken\n")[1].split("\n## ")[0]
+    assert [f"claim {n}" in broken for n in range(5)] == [True, True, True, False, False]
+    assert "People: supports. Base: supports (80%). Candidate: refutes (90%)." in broken
+    fixed = found.markdown().split("### Fixed\n")[1].split("\n### ")[0]
+    assert fixed.count("- **") == 12
+    assert "- and 28 more." in fixed
 
 
-def test_every_model_is_scored_on_every_population(page):
-    rows = {row[0]: row[1:] for row in table(page, "Accuracy and Brier score")}
-    assert rows["hold-out"][0] == "100"
-    assert rows["hold-out"][1].startswith("0.500 [0.404, 0.596]")
-    assert rows["hold-out"][2].startswith("0.700 [")
-    assert rows["hold-out"][3].startswith("0.870 [")
-    # Right at .8 costs .06, wrong at .8 costs 1.46.
-    assert rows["hold-out"][4:] == ["0.760", "0.480", "0.242"]
-    assert rows["general NLI"][0] == "100"
-    assert "accuracy active (lora-lyra-v1)" in page
+def test_the_active_version_is_compared_on_what_it_may_be_asked() -> None:
+    found = report(range(50), range(90), active=range(70), unasked=range(40))
+    row = table(found.markdown(), "What changed")["reviewed, against lora-lyra-v1"]
+    assert row[:4] == ["60", "60", "50.0%", "83.3%"]  # 30 and 50 of rows 40 to 99
+    assert row[5].startswith("20 of 30 (")
+    assert "lora-lyra-v1" in Page(found.html()).words
+    assert "Brier: active" in found.markdown()
 
 
-def test_fixed_and_broken_are_shown_against_both(page):
-    base, active = table(page, "Fixed and broken")
-    assert base[0] == "base"
-    assert base[1].startswith("40 of 50 (0.800 [")
-    assert base[2].startswith("3 of 50 (0.060 [")
-    assert active[0] == "active (lora-lyra-v1)"
-    assert active[1].startswith("20 of 30 (")
+def test_what_stands_beside_the_figures() -> None:
+    first, fourth = report(range(50), range(90)), report(range(50), range(90), looks=4)
+    assert "chance to be lucky" not in first.markdown()
+    assert "it is number 4." in fourth.markdown()
+    assert f"p = {fourth.verdict.level:.2g}" in fourth.markdown()
+    assert "The rows were held out" in first.markdown()
+    assert "all reviews, also those that were picked" in first.markdown()
+    assert first.verdict.warnings
+    for warning in first.verdict.warnings:
+        assert warning in Page(first.html()).words
 
 
-def test_nothing_to_break_is_no_rows():
-    assert "0 of 0 (no rows)" in markdown(judge(set(), range(50)), "v", {})
+def test_reliability_counts_the_rows_of_every_bar() -> None:
+    section = report(range(50), range(90)).markdown().split("by how sure it was:\n", 1)[1]
+    bars = [line for line in section.split("\n## ")[0].splitlines() if "% to" in line]
+    assert bars[0].startswith("| 80% to 90% | 100 | 80.0% | 50.0% [")
+    assert bars[1].startswith("| 90% to 100% | 100 | 90.0% | 90.0% [")
+    assert len(bars) == 2
 
 
-def test_the_lineage_is_listed(page):
-    assert page.endswith("## Made from\n\n- base model: starter\n- seed: 13\n")
+def test_rows_that_a_model_was_not_asked_about_are_left_out() -> None:
+    found = report(range(50), range(90))
+    found.reviewed.answers["candidate"][:20] = np.nan
+    assert "| 90% to 100% | 80 | 90.0% | 87.5% [" in found.markdown()
+
+
+def test_texts_are_quoted_and_nothing_more() -> None:
+    found = report(range(50), range(90), premise=NASTY, claim=NASTY)
+    page = Page(found.html())
+    assert not page.tags & {"script", "img", "iframe", "a", "link", "form"}
+    assert page.addresses == []
+    assert page.open == []
+    assert NASTY in page.words
+    quoted = r"\<script\>alert("
+    assert quoted in found.markdown()
+    assert "<script" not in found.markdown().replace(r"\<", "")
+    assert r"\| \`code\` \*bold\* [link]\(http://evil) \& \_under\_ a_b" in found.markdown()
+
+
+def test_long_texts_are_cut() -> None:
+    found = report(range(50), range(90), premise="word " * 1000)
+    assert "word …" in found.markdown()
+    assert len(found.markdown()) < 40_000
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    html = report(range(50), range(90)).html()
+    assert "http" not in html.replace("http-equiv", "")
+    assert "default-src 'none'" in html
+    assert "url(" not in html
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+
+
+def test_lineage_and_the_time_of_the_reviews() -> None:
+    page = report(range(50), range(90)).markdown()
+    assert "- base model: starter" in page
+    assert "- judged on reviews: from 2026-01-01 to 2026-01-28" in page

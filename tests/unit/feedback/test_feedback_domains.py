@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from lyra_nli.errors import FeedbackError
 from lyra_nli.feedback.actions import perform
 from lyra_nli.feedback.domains import DomainDecision, Rule, explain, list_rules, normalise_pattern
-from lyra_nli.feedback.patterns import site_of
+from lyra_nli.hosts import site_of
 from lyra_nli.storage.engine import read, write
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.upgrade import upgrade

@@ -33,7 +33,7 @@ def slot(world: World) -> Slot:
 
 @pytest.fixture
 def follower(world: World) -> Follower:
-    return Follower(RegistrySource(world.settings))
+    return Follower(RegistrySource(world.settings), world.settings.nli)
 
 
 def calibrate(world: World, number: int, source: str, temperature: object = 2.0) -> None:
@@ -315,3 +315,18 @@ def test_a_look_asks_for_one_table_only(world: World) -> None:
     engine.dispose()
     assert [sql for sql in asked if "table_" in sql]
     assert all("nli_calibrations" in sql for sql in asked if "table_" in sql), asked
+
+
+def test_a_routed_version_has_its_own_calibration(world: World, slot: Slot) -> None:
+    world.publish()
+    nli = world.settings.nli.model_copy(update={"routes": {"example.org": "v1"}})
+    follower = Follower(RegistrySource(world.settings), nli)
+    for its_number in (3, 4):
+        calibrate(world, its_number, "lora-lyra-v1")
+        calibrate(world, its_number + 10, "base")
+        follower.look([slot])
+        numbers = [
+            served.calibration and served.calibration.number
+            for served in slot.choose(["https://example.org/x", ""])
+        ]
+        assert numbers == [its_number, its_number + 10]

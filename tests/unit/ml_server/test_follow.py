@@ -20,7 +20,7 @@ def slot(world: World) -> Slot:
 
 @pytest.fixture
 def follower(world: World) -> Follower:
-    return Follower(RegistrySource(world.settings))
+    return Follower(RegistrySource(world.settings), world.settings.nli)
 
 
 def test_it_serves_what_is_active_and_goes_back(

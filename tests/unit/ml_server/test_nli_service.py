@@ -76,9 +76,9 @@ def test_the_active_version_answers_from_the_start(world: World) -> None:
     async def work(service: NLIService) -> None:
         answer = await service.judge(PAIRS)
         assert {j.adapter for j in answer.judgements} == {"lora-lyra-v1"}
-        base = await service.judge(PAIRS, adapter="base")
+        base = await service.judge(PAIRS, adapters=["base"] * 3)
         assert {j.adapter for j in base.judgements} == {"base"}
-        assert base.model_version != answer.model_version
+        assert not {*base.model_versions} & {*answer.model_versions}
 
     run(world, work)
 
@@ -88,7 +88,7 @@ def test_versions_are_chosen_by_name_and_become_resident(world: World) -> None:
 
     async def work(service: NLIService) -> None:
         for name in ("v1", "lora-lyra-v2"):
-            answer = await service.judge(PAIRS, adapter=name)
+            answer = await service.judge(PAIRS, adapters=[name] * 3)
             assert answer.judgements[0].adapter.endswith(name[-2:])
         assert [r["version"] for r in service.status()["resident"]] == [
             "lora-lyra-v1",
@@ -96,7 +96,7 @@ def test_versions_are_chosen_by_name_and_become_resident(world: World) -> None:
         ]
         assert (await service.judge(PAIRS)).judgements[0].adapter == "base"
         with pytest.raises(AdapterNotFoundError) as error:
-            await service.judge(PAIRS, adapter="v9")
+            await service.judge(PAIRS, adapters=["v9"] * 3)
         assert "lora-lyra-v1, lora-lyra-v2" in error.value.hint
 
     run(world, work)
@@ -111,10 +111,10 @@ def test_the_slow_base_loads_at_its_first_use_with_its_own_version(world: World)
         slow = await service.judge(PAIRS, use_slow=True)
         assert service.models_loaded == {"nli_fast": True, "nli_slow": True}
         assert slow.judgements[0].adapter == "lora-lyra-v1"
-        assert slow.model_version.startswith(world.settings.nli.slow_model)
+        assert all(v.startswith(world.settings.nli.slow_model) for v in slow.model_versions)
         assert (await service.judge(PAIRS)).judgements[0].adapter == "base"
         with pytest.raises(AdapterError, match="is a version of"):
-            await service.judge(PAIRS, adapter="v1")
+            await service.judge(PAIRS, adapters=["v1"] * 3)
 
     run(world, work)
 
@@ -234,7 +234,7 @@ def test_a_removed_version_is_gone(world: World) -> None:
         registry.remove("v1", who="test")
 
     async def work(service: NLIService) -> None:
-        for ask in (service.load("v1"), service.judge(PAIRS, adapter="v1")):
+        for ask in (service.load("v1"), service.judge(PAIRS, adapters=["v1"] * 3)):
             with pytest.raises(AdapterNotFoundError, match="removed"):
                 await ask
 
@@ -306,7 +306,7 @@ def test_without_a_database_the_base_serves(tmp_path: Path, template: World) -> 
             await service.load(str(world.adapters / "lora-lyra-v1"))
         assert "db init" in error.value.hint
         with pytest.raises(AdapterNotFoundError, match="no database"):
-            await service.judge(PAIRS, adapter="v1")
+            await service.judge(PAIRS, adapters=["v1"] * 3)
 
     run(world, work)
 

@@ -8,7 +8,7 @@ import torch
 from serving_world import PAIRS, Tensors, World
 
 from lyra_nli.errors import AdapterInvalidError
-from lyra_nli.ml_server.slot import RESIDENT_VERSIONS, Slot
+from lyra_nli.ml_server.slot import Slot
 
 
 @pytest.fixture
@@ -45,17 +45,43 @@ def test_model_version_names_base_and_adapter(world: World, slot: Slot) -> None:
     assert served.model_version.endswith(f"+lora-lyra-v1@{version.digest[:12]}")
 
 
-def test_the_current_version_stays_resident(world: World, slot: Slot) -> None:
-    first, *others = (slot.build(world.publish(seed=seed)) for seed in range(RESIDENT_VERSIONS + 3))
-    slot.flip(first)
+def test_active_previous_and_routed_versions_stay_resident(world: World) -> None:
+    slot = Slot(world.fast, batch_size=8, residents=4)
+    before, current, routed, *others = (slot.build(world.publish(seed=s)) for s in range(6))
+    slot.flip(before)
+    slot.flip(current)
+    slot.keep(routed)
+    slot.route({"example.org": routed, "example.net": slot.pristine})
     for served in others:
         slot.keep(served)
 
-    names = [served.name for served in slot.all_resident()]
-    assert len(names) == RESIDENT_VERSIONS
-    assert first.name in names
-    assert others[-1].name in names
-    assert others[0].name not in names
+    assert [served.name for served in slot.all_resident()] == [
+        "lora-lyra-v1",
+        "lora-lyra-v2",
+        "lora-lyra-v3",
+        "lora-lyra-v6",
+    ]
+    assert [slot.pinned(served) for served in slot.all_resident()] == [
+        ["previous"],
+        ["active"],
+        ["example.org"],
+        [],
+    ]
+    slot.flip(slot.pristine)
+    assert slot.pinned(current) == ["previous"]
+    assert slot.pinned(before) == []
+
+
+def test_a_source_chooses_by_its_site(world: World, slot: Slot) -> None:
+    current, routed = (slot.build(world.publish(seed=seed)) for seed in (1, 2))
+    slot.flip(current)
+    urls = ["", "https://www.example.org/a", "http://EXAMPLE.org", "https://example.net", "no url"]
+    assert {served.name for served in slot.choose(urls)} == {"lora-lyra-v1"}
+    slot.keep(routed)
+    slot.route({"example.org": routed, "example.net": slot.pristine})
+    assert slot.choose(urls) == [current, routed, routed, slot.pristine, current]
+    slot.route({})
+    assert slot.choose(urls) == [current] * 5
 
 
 def test_a_changed_registration_is_not_taken_for_the_resident_one(world: World, slot: Slot) -> None:

@@ -23,7 +23,12 @@ from lyra_nli.settings import Settings, load_settings
         {},
         {
             "storage": {"database_path": "postgresql://me:p%40ss@host/db"},
-            "nli": {"fast_model": "starter", "fast_revision": None, "max_length": 128},
+            "nli": {
+                "fast_model": "starter",
+                "fast_revision": None,
+                "max_length": 128,
+                "routes": {"example.org": "v3"},
+            },
             "training": {"layers": "all", "target_modules": ("query", "value"), "threads": 1},
             "gate": {"auto_activate": False, "significance": 0.01},
             "dataset": {"replay_file": "my file.jsonl"},

@@ -18,6 +18,7 @@ from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.models.adapter import adapted_model, read_adapter, save_adapter
 from lyra_nli.models.base import Base, fingerprint, load_base
 from lyra_nli.models.judge import Judge
+from lyra_nli.models.lora import low_rank_layers
 from lyra_nli.settings import TrainingSettings
 
 
@@ -43,6 +44,21 @@ class TestSaving:
         np.testing.assert_allclose(logits(base, loaded), logits(base, model), atol=1e-5)
         np.testing.assert_allclose(logits(base, merged), logits(base, loaded), atol=1e-5)
         assert np.abs(logits(base, merged) - logits(base, base.model)).max() > 0.05
+
+    def test_its_strength_is_part_of_alpha(self, base, tmp_path):
+        model = trained(base, EVERYWHERE)
+        whole = logits(base, model)
+        save_adapter(base, model, EVERYWHERE, tmp_path, strength=0.5)
+        for _, layer in low_rank_layers(model):
+            layer.scale *= 0.5
+
+        loaded = PeftModel.from_pretrained(load_base(base.name).model, str(tmp_path)).eval()
+        merged = adapted_model(base, tmp_path)
+
+        assert json.loads((tmp_path / "adapter_config.json").read_text())["lora_alpha"] == 2.5
+        np.testing.assert_allclose(logits(base, loaded), logits(base, model), atol=1e-5)
+        np.testing.assert_allclose(logits(base, merged), logits(base, model), atol=1e-5)
+        assert np.abs(logits(base, merged) - whole).max() > 0.05
 
     def test_only_the_adapters_are_written(self, deberta, tmp_path):
         save_adapter(deberta, trained(deberta, EVERYWHERE), EVERYWHERE, tmp_path)

@@ -70,3 +70,13 @@ def test_a_database_that_was_never_upgraded_has_no_training(tmp_path: Path) -> N
     engine = LyraDatabase(tmp_path / "old.db").open(read_only=True)
     assert last(engine) is None
     engine.dispose()
+
+
+def test_a_training_of_one_domain_is_not_the_last_one(engine: Engine) -> None:
+    with write(engine) as connection:
+        general = start_run(connection, "a", None, {})
+        finish_run(connection, general, "done")
+    finished = last(engine, "a")
+    with write(engine) as connection:
+        finish_run(connection, start_run(connection, "a", None, {}, "example.org"), "done")
+    assert last(engine, "a") == finished

@@ -14,7 +14,7 @@ from tiny_training import Run, examples, log_rows, train
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.log import TrainingLog
 
-OPTIONS = {"epochs": 3, "folds": 2, "kl_weight": 0.5, "layers": 1}
+OPTIONS = {"epochs": 3, "folds": 2, "kl_weight": 0.5, "layers": 1, "strengths": (0.5, 1.0)}
 ROWS = [
     *examples(24),
     *examples(12, seed=1, source="agreed"),
@@ -80,8 +80,9 @@ def same(one: Run, other: Run) -> bool:
     return (
         one.adapter == other.adapter
         and one.trained.history == other.trained.history
-        and one.trained.best_epoch == other.trained.best_epoch
-        and all(torch.equal(a, b) for a, b in zip(unseen[0].logits, unseen[1].logits, strict=True))
+        and one.trained.strength == other.trained.strength
+        and one.trained.fitted.averaged == other.trained.fitted.averaged == 5
+        and all(torch.equal(unseen[0].logits[s], unseen[1].logits[s]) for s in (0.5, 1.0))
     )
 
 
@@ -97,7 +98,8 @@ class TestResuming:
             (("fold 2 of 2", "step", 6), ("fold 2 of 2", 5)),
             (("final", "step", 1), ("final", 1)),
             (("final", "step", 4), ("final", 4)),
-            (("final", "step", 5), ("final", 4)),
+            (("final", "step", 5), ("final", 4)),  # the first of the five that are averaged
+            (("final", "step", 8), ("final", 7)),  # the mean of two of them was kept
         ],
         ids=str,
     )
@@ -136,7 +138,7 @@ class TestResuming:
             assert same(run, never)
         assert steps(tmp_path / "two") == []
 
-    def test_early_stopping_by_dev_rows_resumes_too(self, deberta, tmp_path):
+    def test_a_choice_by_dev_rows_resumes_too(self, deberta, tmp_path):
         options = {**OPTIONS, "folds": 0}
         dev = examples(10, seed=9)
         whole = train(deberta, tmp_path / "whole", ROWS, dev, **options)
@@ -181,10 +183,10 @@ class TestResuming:
 
 class TestStates:
     def test_a_state_comes_back(self, tmp_path):
-        state = {"epochs": 2, "snapshots": [[torch.ones(2)]], "seconds": 0.5}
+        state = {"epochs": 2, "weights": [torch.ones(2)], "seconds": 0.5}
         at(tmp_path).save("fold 1 of 5", state)
         found = at(tmp_path).load("fold 1 of 5")
-        assert torch.equal(found.pop("snapshots")[0][0], torch.ones(2))
+        assert torch.equal(found.pop("weights")[0], torch.ones(2))
         assert found == {"epochs": 2, "seconds": 0.5}
         assert at(tmp_path).load("fold 2 of 5") is None
 

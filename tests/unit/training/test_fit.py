@@ -1,4 +1,4 @@
-"""The training loop: it learns, repeats itself exactly, stops in time, and fits into memory."""
+"""The training loop: it learns, repeats itself exactly, averages, and fits into memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ from tiny_training import (
     nll,
     train,
 )
+from torch.nn import functional
 
 from lyra_nli.errors import DatasetError, TrainingError
+from lyra_nli.labels import INDEX
+from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import fingerprint
 from lyra_nli.models.judge import Judge
 from lyra_nli.models.prefix import reader_of
@@ -41,7 +44,7 @@ class TestLearning:
         dev = examples(60, seed=1)
         run = train(deberta, tmp_path, examples(200), dev, epochs=4)
         assert nll(deberta, run.model, dev) < 0.5 * nll(deberta, None, dev)
-        assert run.trained.history[run.trained.best_epoch - 1]["accuracy"] > 0.8
+        assert run.trained.history[-1]["accuracy"] > 0.8
         assert np.mean(losses(tmp_path)[-5:]) < 0.5 * np.mean(losses(tmp_path)[:5])
 
     def test_the_upper_layer_alone_learns_from_cached_states(self, deberta, tmp_path):
@@ -127,14 +130,16 @@ class TestRepeating:
     @pytest.mark.parametrize("folds", [0, 2])
     def test_a_version_can_be_made_again_without_what_led_there(self, deberta, tmp_path, folds):
         rows, dev = examples(30, source="agreed"), examples(12, seed=1)
-        options = {"folds": folds, "kl_weight": 0.5, "epochs": 3}
+        options = {"folds": folds, "kl_weight": 0.5, "epochs": 2, "foreign_share": 0.5}
+        options |= {"strengths": (0.5,), "label_smoothing": 0.1}
         run = train(deberta, tmp_path, rows, dev, **options)
         told = run.trained.figures()
         with TrainingLog(tmp_path / "again") as log:
             again = make_trainer(deberta, log, micro_batch=told["micro_batch"], **options)
-            again.repeat(rows, dev, told["best_epoch"], dev_learned=told["dev_learned"])
+            again.repeat(rows, dev, told["strength"], dev_learned=told["dev_learned"])
         assert told["dev_learned"] is (folds > 0)
         assert adapter_bytes(again) == run.adapter
+        assert again.student.strength == run.trainer.student.strength == 0.5
 
     def test_a_fit_leaves_no_trace_in_the_next_one(self, deberta, tmp_path):
         with TrainingLog(tmp_path) as log:
@@ -228,41 +233,120 @@ class TestCache:
         assert train(deberta, tmp_path, rows, log=Deleting, **options).adapter == expected
 
 
-class TestEarlyStopping:
-    def test_the_best_epoch_is_brought_back(self, deberta, tmp_path):
-        # What training teaches, the dev rows contradict: every epoch makes them worse.
+class TestStrength:
+    def test_dev_rows_that_contradict_ask_for_little(self, deberta, tmp_path):
         dev = [replace(row, label=TURNED[row.label]) for row in examples(40, seed=1)]
-        run = train(deberta, tmp_path, examples(160), dev, epochs=5)
-
-        found, best = figures(run.trained.history, "nll"), run.trained.best_epoch
-        bound = min(found) + run.trained.history[found.index(min(found))]["nll_error"]
-        assert best < 5 == len(found) == run.trained.fitted.epochs
-        assert found[best - 1] <= bound
-        assert all(each > bound for each in found[best:])
-        assert nll(deberta, run.model, dev) == pytest.approx(found[best - 1], abs=1e-4)
+        run = train(deberta, tmp_path, examples(160), dev, epochs=5, strengths=(0.1, 0.5, 1.0))
+        assert run.trained.strength == run.trainer.student.strength == 0.1
         assert run.trained.out_of_fold is None
 
-    def test_without_dev_rows_the_last_epoch_stands(self, deberta, tmp_path):
-        run = train(deberta, tmp_path, examples(20), epochs=3)
-        assert (run.trained.best_epoch, run.trained.fitted.epochs) == (3, 3)
+    def test_dev_rows_that_agree_ask_for_all(self, deberta, tmp_path):
+        dev = examples(40, seed=1)
+        run = train(deberta, tmp_path, examples(160), dev, epochs=5, strengths=(0.1, 0.5, 1.0))
+        assert run.trained.strength == 1.0
+
+    def test_without_dev_rows_all_of_it_counts(self, deberta, tmp_path):
+        run = train(deberta, tmp_path, examples(20), strengths=(0.5, 0.7))
+        assert run.trained.strength == run.trainer.student.strength == 1.0
         assert run.trained.history == []
         assert nll(deberta, run.model, examples(20)) < losses(tmp_path)[0]
 
-    def test_fewer_epochs_follow_the_same_schedule(self, deberta, tmp_path):
-        """Early stopping cuts the recipe's schedule off, it does not compress it."""
-        with TrainingLog(tmp_path / "log") as log:
-            trainer = make_trainer(deberta, log, epochs=4, warmup_fraction=0.25)
-            lessons = trainer.lessons(examples(40))
-            whole = trainer.fit(lessons, range(40))
-            part = trainer.fit(lessons, range(40), epochs=2)
-        assert (part.epochs, part.steps, len(part.snapshots)) == (2, 6, 2)
-        for epoch in range(2):
-            for one, other in zip(whole.snapshots[epoch], part.snapshots[epoch], strict=True):
-                assert torch.equal(one, other)
-        rates = [row["lr"] for row in log_rows(tmp_path, "step")]
-        assert rates[:6] == rates[12:]
-        assert rates[2] == max(rates) == RECIPE.learning_rate
-        assert rates[11] == 0 < rates[17]
+    def test_it_is_a_factor_of_what_the_adapter_adds(self, deberta, tmp_path):
+        student = train(deberta, tmp_path, examples(20)).trainer.student
+        assert student.strength == 1.0
+        products = []
+        for strength in (1.0, 0.5):
+            student.strength = strength
+            layer = next(module for module in student.model.modules() if hasattr(module, "lora_A"))
+            products.append(layer.low_rank(torch.ones(1, layer.weight.shape[1])))
+        assert torch.allclose(products[1], products[0] / 2)
+        assert products[0].abs().max() > 0
+
+    def test_what_is_saved_answers_as_the_student_did(self, deberta, tmp_path):
+        dev = [replace(row, label=TURNED[row.label]) for row in examples(20, seed=1)]
+        run = train(deberta, tmp_path, examples(60), dev, strengths=(0.5, 1.0))
+        save_adapter(deberta, run.model, run.trainer.recipe, tmp_path, run.trained.strength)
+        saved = log_p(deberta, adapted_model(deberta, tmp_path), dev)
+        np.testing.assert_allclose(saved, log_p(deberta, run.model, dev), atol=1e-5)
+        run.trainer.student.strength = 1.0
+        assert np.abs(saved - log_p(deberta, run.model, dev)).max() > 0.1
+
+    def test_it_is_no_part_of_the_next_fit(self, deberta, tmp_path):
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log, epochs=1)
+            lessons = trainer.lessons(examples(20))
+            trainer.fit(lessons, range(20))
+            first = adapter_bytes(trainer)
+            trainer.student.strength = 0.5
+            trainer.fit(lessons, range(20))
+        assert trainer.student.strength == 1.0
+        assert adapter_bytes(trainer) == first
+
+
+class TestAveraging:
+    @pytest.mark.parametrize(("rows", "epochs"), [(40, 2), (33, 1), (16, 1)])
+    def test_the_mean_over_the_second_half_of_the_steps(self, deberta, tmp_path, rows, epochs):
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log, epochs=epochs)
+            seen = []
+            log.step = lambda *_: seen.append(trainer.student.weights())
+            fitted = trainer.fit(trainer.lessons(examples(rows)), range(rows))
+        steps = -(-rows // 16) * epochs
+        assert len(seen) == fitted.steps == steps
+        late = seen[steps // 2 :]
+        assert fitted.averaged == len(late)
+        for mean, *weights in zip(fitted.average, *late, strict=True):
+            assert torch.allclose(mean, torch.stack(weights).mean(dim=0), atol=1e-6)
+        for last, mean, own in zip(
+            fitted.weights, fitted.average, trainer.student.weights(), strict=True
+        ):
+            assert torch.equal(own, mean)
+            assert torch.equal(last, mean) is (len(late) == 1)
+
+    def test_the_watched_rows_are_judged_after_each_epoch_as_it_is(self, deberta, tmp_path):
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log, epochs=2)
+            lessons, watched = trainer.lessons(examples(40)), range(30, 40)
+            fitted = trainer.fit(lessons, range(30), watched=watched)
+            averaged = trainer.student.logits(lessons, watched)
+            trainer.student.take(fitted.weights)
+            last = trainer.student.logits(lessons, watched)
+        assert torch.equal(fitted.watched[1], last)
+        assert not torch.allclose(averaged, last, atol=1e-2)
+
+    def test_the_rate_rises_and_falls_to_nothing(self, deberta, tmp_path):
+        train(deberta, tmp_path, examples(40), epochs=4, warmup_fraction=0.25)
+        found = figures(log_rows(tmp_path, "step"), "lr")
+        # After each of twelve steps: up to the third, and down over the other nine.
+        shares = [1 / 3, 2 / 3, 1, *(n / 9 for n in range(8, -1, -1))]
+        assert found == pytest.approx([RECIPE.learning_rate * share for share in shares])
+
+
+class TestSmoothing:
+    def test_targets_by_hand(self, deberta, tmp_path):
+        rows = [*examples(2, source="correction"), *examples(2, seed=1, source="agreed")]
+        rows += [*examples(2, seed=2, source="replay"), *examples(2, seed=3, source="foreign")]
+        with TrainingLog(tmp_path) as log:
+            lessons = make_trainer(deberta, log, label_smoothing=0.3).lessons(rows)
+        certain = functional.one_hot(lessons.labels, 3).float()
+        assert torch.allclose(lessons.targets[:4], 0.7 * certain[:4] + 0.1)
+        assert torch.equal(lessons.targets[4:], certain[4:])
+
+    @pytest.mark.parametrize(("source", "learned"), [("correction", 0.3), ("replay", 0.0)])
+    def test_the_loss_is_that_of_the_targets(self, deberta, tmp_path, source, learned):
+        rows = examples(1, source=source)
+        train(deberta, tmp_path, rows, epochs=1, label_smoothing=0.3)
+        told = torch.from_numpy(log_p(deberta, None, rows))  # as the student before its first step
+        label = torch.tensor([INDEX[rows[0].label]])
+        expected = functional.cross_entropy(told, label, label_smoothing=learned)
+        assert losses(tmp_path) == pytest.approx([expected.item()], abs=1e-5)
+
+    def test_it_keeps_confidence_down(self, deberta, tmp_path):
+        rows, confidence = examples(60), {}
+        for smoothing in (0.0, 0.5):
+            run = train(deberta, tmp_path, rows, epochs=8, label_smoothing=smoothing)
+            confidence[smoothing] = np.exp(log_p(deberta, run.model, rows)).max(axis=1).mean()
+        assert confidence[0.5] < confidence[0.0] - 0.1
 
 
 def too_much() -> None:
@@ -354,7 +438,7 @@ class TestMemory:
         monkeypatch.setattr(psutil, "virtual_memory", lambda: told_by_the_machine)
         with TrainingLog(tmp_path / "again") as log:
             again = make_trainer(deberta, log, micro_batch=told["micro_batch"], epochs=1)
-            again.repeat(rows, [], told["best_epoch"], dev_learned=told["dev_learned"])
+            again.repeat(rows, [], told["strength"], dev_learned=told["dev_learned"])
         assert adapter_bytes(again) == plenty.adapter
 
     def test_memory_for_not_even_one_row_is_an_error(self, deberta, tmp_path, memory):
@@ -395,8 +479,8 @@ class TestPull:
         rows = [*known[:12], *examples(6)]
         for options in ({}, {"layers": 1, "cache": tmp_path / "cache"}):
             with TrainingLog(tmp_path / "log") as log:
-                trainer = make_trainer(deberta, log, kl_weight=1.0, **options)
-                trainer.fit(trainer.lessons(rows), range(18), epochs=1)
+                trainer = make_trainer(deberta, log, epochs=1, kl_weight=1.0, **options)
+                trainer.fit(trainer.lessons(rows), range(18))
                 lessons = trainer.lessons(rows)  # whatever the student knows by now
             order = list(deberta.labels.order)
             np.testing.assert_allclose(
@@ -438,9 +522,8 @@ def test_figures_are_json_and_add_up(deberta, tmp_path, folds):
     rows, dev = examples(40), examples(8, seed=1)
     run = train(deberta, tmp_path, rows, dev, epochs=2, folds=folds)
     found = json.loads(json.dumps(run.trained.figures()))
-    best = found["best_epoch"]
-    # Without folds 40 rows are 3 steps an epoch, with them all 48 are learned from in the end.
-    assert found["steps"] == (3 * best if folds else 3 * 2)
+    # 40 rows are 3 steps an epoch, and so are all 48, which are learned from after the folds.
+    assert (found["steps"], found["strength"]) == (3 * 2, 1.0)
     assert (found["folds"], found["epochs"], found["dev_learned"]) == (folds, 2, folds > 0)
     assert found["trainable"] == sum(p.numel() for p in run.trainer.student.parameters)
     assert found["total"] - found["trainable"] == sum(p.numel() for p in deberta.model.parameters())
@@ -469,7 +552,7 @@ def test_the_log_follows_the_run(deberta, tmp_path):
 
 
 def test_the_log_tells_the_folds_apart(deberta, tmp_path):
-    run = train(deberta, tmp_path, examples(40), epochs=2, folds=2)
+    train(deberta, tmp_path, examples(40), epochs=2, folds=2)
     phases = [row["phase"] for row in log_rows(tmp_path, "epoch")]
     folds = ["fold 1 of 2", "fold 1 of 2", "fold 2 of 2", "fold 2 of 2"]
-    assert phases == [*folds, *["final"] * run.trained.best_epoch]
+    assert phases == [*folds, "final", "final"]

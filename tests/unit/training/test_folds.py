@@ -17,7 +17,7 @@ from tiny_training import TURNED, examples, figures, log_rows, make_trainer, tra
 from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.models.base import load_base
 from lyra_nli.records import Example, Pair
-from lyra_nli.training.folds import OutOfFold, best_epoch, cut, epoch_figures, write_rows
+from lyra_nli.training.folds import OutOfFold, best_strength, cut, epoch_figures, write_rows
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
 
@@ -29,16 +29,25 @@ def lessons_of(rows: list[tuple[str, str]]) -> Lessons:
         for i, (group, label) in enumerate(rows)
     )
     labels = torch.tensor([INDEX[label] for _, label in rows], dtype=torch.long)
-    return Lessons(made, (), labels, torch.ones(len(rows)), torch.zeros(len(rows), 3))
+    targets = torch.zeros(len(rows), 3)
+    return Lessons(made, (), labels, targets, torch.ones(len(rows)), torch.zeros(len(rows), 3))
 
 
-def out_of(logits: list[list[list[float]]], labels: list[str]) -> OutOfFold:
+SURE = 20.0
+
+
+def sure(*labels: str) -> torch.Tensor:
+    """Logits of a student that is certain of these labels."""
+    return SURE * torch.nn.functional.one_hot(torch.tensor([INDEX[x] for x in labels]), 3).float()
+
+
+def out_of(logits: dict[float, torch.Tensor], labels: list[str], parts: list[int]) -> OutOfFold:
     rows = tuple(
         Example(f"r{i}", Pair("p", "h"), label, "agreed", group="g")
         for i, label in enumerate(labels)
     )
     targets = torch.tensor([INDEX[label] for label in labels])
-    return OutOfFold(rows, targets, [torch.tensor(each) for each in logits], folds=2)
+    return OutOfFold(rows, targets, torch.tensor(parts), logits, [])
 
 
 class TestCut:
@@ -92,23 +101,23 @@ class TestCut:
         assert cut(lessons, range(3), 5, 13) == [[0, 1, 2]]
 
 
-class TestBestEpoch:
-    @pytest.mark.parametrize(
-        ("nlls", "errors", "expected"),
-        [
-            ([0.9], [0.1], 1),
-            ([0.9, 0.5, 0.7], [0.1, 0.1, 0.1], 2),
-            ([0.9, 0.5, 0.6], [0.1, 0.1, 0.1], 3),  # 0.6 is not above 0.5 + 0.1
-            ([0.9, 0.5, 0.75, 0.55], [0.1, 0.1, 0.1, 0.1], 4),  # after an epoch that is above
-            ([0.5, 0.6, 0.7], [0.25, 0.0, 0.0], 3),  # the lowest one's error counts
-            ([0.5, 0.6, 0.7], [0.0, 9.0, 9.0], 1),  # and no other's
-            ([0.5, 0.5, 0.5], [0.0, 0.0, 0.0], 3),
-            ([0.5, 0.625, 0.63], [0.125, 0.0, 0.0], 2),  # the bound itself is within
-        ],
-    )
-    def test_the_last_one_within_an_error_of_the_lowest(self, nlls, errors, expected):
-        history = [{"nll": n, "nll_error": e} for n, e in zip(nlls, errors, strict=True)]
-        assert best_epoch(history) == expected
+class TestBestStrength:
+    def test_the_lowest_brier_score(self):
+        """One of two certain answers wrong: 1. Even answers: 2 / 3. None wrong: 0."""
+        targets = torch.tensor([0, 1])
+        whole = sure("supports", "supports")
+        assert best_strength({1.0: whole, 0.5: torch.zeros(2, 3)}, targets) == 0.5
+        assert best_strength({1.0: sure("supports", "refutes"), 0.5: whole}, targets) == 1.0
+
+    def test_a_certain_error_among_many_does_not_decide(self):
+        """Nine of ten right: 2 / 10. Even answers: 2 / 3, though likelier (1.1 against 2 nats)."""
+        whole = sure(*["supports"] * 9, "neutral")
+        even = torch.zeros(10, 3)
+        assert best_strength({0.5: even, 1.0: whole}, torch.zeros(10, dtype=torch.long)) == 1.0
+
+    def test_of_equals_the_weakest(self):
+        even = torch.zeros(2, 3)
+        assert best_strength({1.0: even, 0.5: even, 0.7: even}, torch.tensor([0, 1])) == 0.5
 
     def test_figures_by_hand(self):
         """Two rows with probabilities 1/2 and 1/4 for their labels."""
@@ -122,19 +131,28 @@ class TestBestEpoch:
 
 
 class TestOutOfFold:
-    def test_losses_and_history_of_every_epoch(self):
-        even = [0.0, 0.0, 0.0]
-        unseen = out_of([[even, even], [[9.0, 0, 0], [9.0, 0, 0]]], ["supports", "refutes"])
-        first, second = unseen.history()
-        assert first["nll"] == pytest.approx(math.log(3))
-        assert second["accuracy"] == 0.5
-        assert unseen.losses(1) == pytest.approx([math.log(3)] * 2)
-        right, wrong = unseen.losses(2)
-        assert right < 0.01 < 8.9 < wrong
+    def test_each_fold_answers_as_the_others_ask(self):
+        """All rows together ask for 1.0; without fold 1, whose two rows it fixes, for 0.5."""
+        labels = ["supports", "supports", "refutes"]
+        strong, weak = (
+            sure("supports", "supports", "neutral"),
+            sure("neutral", "neutral", "refutes"),
+        )
+        unseen = out_of({0.5: weak, 1.0: strong}, labels, [1, 1, 2])
+        assert unseen.strength == 1.0
+        assert torch.equal(unseen.honest(), torch.cat([weak[:2], strong[2:]]))
+        assert unseen.folds == 2
+        assert unseen.suspects() == pytest.approx({"r0": SURE, "r1": SURE, "r2": SURE}, abs=1e-3)
+
+    def test_suspects_are_rows_with_another_answer(self):
+        answers = sure("supports", "neutral", "refutes")
+        unseen = out_of({1.0: answers}, ["supports", "supports", "refutes"], [1, 2, 1])
+        assert unseen.suspects() == {"r1": pytest.approx(SURE, abs=1e-3)}
 
     def test_every_row_is_a_line(self, tmp_path):
-        answers = [[[0.0, 0.0, 0.0]] * 2, [[math.log(2), 0.0, 0.0], [0.0, 0.0, math.log(6)]]]
-        write_rows(tmp_path / "o.jsonl", out_of(answers, ["supports", "refutes"]).rows(2))
+        answers = torch.tensor([[math.log(2), 0.0, 0.0], [0.0, 0.0, math.log(6)]])
+        unseen = out_of({1.0: answers}, ["supports", "refutes"], [1, 2])
+        write_rows(tmp_path / "o.jsonl", unseen.rows())
         rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
         assert rows == [
             {
@@ -160,22 +178,23 @@ class TestOutOfFold:
         replayed = examples(8, seed=3, source="replay")
         rows = [*replayed[:4], *reviewed, *replayed[4:]]
         with TrainingLog(tmp_path) as log:
-            trainer = make_trainer(deberta, log, epochs=2, folds=3)
+            trainer = make_trainer(deberta, log, epochs=2, folds=3, strengths=(0.5, 1.0))
             lessons = trainer.lessons(rows)
             unseen = trainer.out_of_fold(lessons)
 
             mine = range(4, 31)
             assert list(unseen.examples) == [rows[row] for row in mine]
             assert [LABELS[target] for target in unseen.targets] == [e.label for e in reviewed]
-            assert (unseen.folds, len(unseen.logits)) == (3, 2)
+            assert (unseen.folds, len(unseen.history), set(unseen.logits)) == (3, 2, {0.5, 1.0})
             order = list(deberta.labels.order)
             for part in cut(lessons, mine, 3, trainer.recipe.seed):
                 others = [row for row in mine if row not in part]
                 # In the order of the rows, replayed ones last.
-                fitted = trainer.fit(lessons, [*others, *range(4), *range(31, 35)], watched=part)
-                for epoch in range(2):
-                    own = unseen.logits[epoch][[row - 4 for row in part]]
-                    assert torch.equal(own, fitted.watched[epoch][:, order])
+                trainer.fit(lessons, [*others, *range(4), *range(31, 35)])
+                for strength in (0.5, 1.0):
+                    trainer.student.strength = strength
+                    own = unseen.logits[strength][[row - 4 for row in part]]
+                    assert torch.equal(own, trainer.student.logits(lessons, part)[:, order])
 
     def test_replayed_rows_alone_are_no_folds(self, deberta, tmp_path):
         with TrainingLog(tmp_path) as log:
@@ -198,20 +217,20 @@ class TestOutOfFold:
         run = train(deberta, tmp_path, rows, dev, epochs=2, folds=2)
         assert run.trained.dev_learned
         assert [e.id for e in run.trained.out_of_fold.examples] == [e.id for e in (*rows, *dev)]
-        assert run.trained.fitted.steps == 3 * run.trained.best_epoch
+        assert run.trained.fitted.steps == 3 * 2
         assert run.trained.fitted.watched == []
 
-    def test_folds_choose_the_epoch(self, deberta, tmp_path):
+    def test_folds_choose_the_strength(self, deberta, tmp_path):
         # What is right in one group is wrong in the other: whoever learns answers worse.
         rows = [replace(row, group="straight") for row in examples(40)]
         rows += [
             replace(row, group="turned", label=TURNED[row.label]) for row in examples(40, seed=1)
         ]
-        run = train(deberta, tmp_path, rows, epochs=5, folds=3)
+        run = train(deberta, tmp_path, rows, epochs=5, folds=3, strengths=(0.1, 0.5, 1.0))
         assert run.trained.out_of_fold.folds == 2
-        assert run.trained.history == run.trained.out_of_fold.history()
-        assert run.trained.best_epoch == best_epoch(run.trained.history)
-        assert run.trained.fitted.epochs == run.trained.best_epoch < 5
+        assert run.trained.history == run.trained.out_of_fold.history
+        assert run.trained.strength == run.trained.out_of_fold.strength == 0.1
+        assert run.trainer.student.strength == 0.1
 
     def test_wrong_labels_cost_most(self, deberta, tmp_path):
         rows = examples(150)
@@ -221,7 +240,7 @@ class TestOutOfFold:
             for i, row in enumerate(rows)
         ]
         unseen = train(deberta, tmp_path, rows, epochs=6, folds=3).trained.out_of_fold
-        losses = unseen.losses(6)
+        losses = [row["loss"] for row in unseen.rows()]
         worst = sorted(range(150), key=lambda i: -losses[i])[: len(wrong)]
         assert len(wrong & set(worst)) >= 7
 
@@ -236,8 +255,8 @@ class TestOutOfFold:
         logged = log_rows(tmp_path, "epoch")[:6]
         sizes = Counter(len(p) for p in cut(run.trainer.lessons(examples(60)), range(60), 2, 13))
         assert sizes == {30: 2}
-        for epoch, found in enumerate(unseen.history()):
+        for epoch, found in enumerate(unseen.history):
             for name in ("nll", "accuracy"):
                 mean = (logged[epoch][f"watched_{name}"] + logged[epoch + 3][f"watched_{name}"]) / 2
                 assert found[name] == pytest.approx(mean, rel=1e-4)
-        assert unseen.history()[-1]["accuracy"] > 0.5
+        assert unseen.history[-1]["accuracy"] > 0.5

@@ -13,6 +13,9 @@ const address = (path, query) => {
   return url;
 };
 
+/** The gate's report on a version, as a page of its own. */
+export const reportPage = (name, base) => address(`versions/${encodeURIComponent(name)}/report.html`, { base }).href;
+
 export const get = (path, query = {}) => call(address(path, query));
 
 /** Do something that needs the admin token: `activate`, `rollback` or `train`. */

@@ -1,5 +1,6 @@
 // One version: what the gate said, what it was made from, and when it served.
 
+import { reportPage } from "../api.js";
 import { actionButton, activate } from "../actions.js";
 import { chart } from "../charts.js";
 import { h, section } from "../dom.js";
@@ -20,6 +21,7 @@ export function detail(one, { active }, { query, refresh, linkTo }) {
     one.gate && gate(one.gate),
     h("div", { class: "columns" }, made(one), section("Calibrations", calibrations(one.calibrations), h("p", null, h("a", { href: linkTo("calibration", { version: name }) }, "Reliability")))),
     section("Changes", events(one.events)),
+    one.report_page && h("p", null, h("a", { href: reportPage(name, query.base ?? "fast"), target: "_blank", rel: "noopener" }, "The gate's report, to read or print")),
     one.report && h("details", { class: "card" }, h("summary", null, "The gate's whole report"), h("pre", { tabindex: "0" }, one.report)));
 }
 
@@ -59,7 +61,7 @@ function made({ manifest, digest, run }) {
   if (!manifest) return section("Made from", h("p", { class: "empty" }, "Its manifest is not there: see above."));
   const { rows, recipe, library_versions: libraries } = manifest;
   const facts = [
-    ["rows", `${count(rows.train)} to learn from, ${count(rows.dev)} to tune on, ${count(rows.holdout)} never seen`],
+    ["rows", `${count(rows.train)} to learn from, ${count(rows.dev)} to tune on, ${rows.holdout ? `${count(rows.holdout)} never seen` : "each judged by a copy that had not seen it"}`],
     ["dataset", manifest.dataset_hash.slice(0, 16)], ["digest", digest.slice(0, 16)],
     ["seed", String(manifest.seed)], ["commit", manifest.git_commit?.slice(0, 12) ?? NONE], ["made", time(manifest.created_at)],
     ["run", run && `${run.status}, ${time(run.started_at)} to ${time(run.finished_at)}`],

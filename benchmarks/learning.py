@@ -1,0 +1,419 @@
+"""What the learning recipe is worth: against plain LoRA, few reviews, wrong labels, and its parts.
+
+    make bench-learn                                          # the demo's project
+    python benchmarks/learning.py --data FILE --group topic   # your own pairs
+    python benchmarks/learning.py --only compare curve        # parts of it
+
+A domain is split by its groups into halves, differently for each seed: reviews are drawn from one
+half, every figure is of the other. FILE is JSONL with ``premise``, ``hypothesis``, ``label`` and a
+column to group by; ``--general`` is general NLI in the same form, to see what is forgotten (without
+it: rows of the shipped replay set that nobody learns from).
+
+- ``compare``: ours against the proposal's recipe on corrections alone, plain LoRA on corrections
+  and agreed rows, and full fine-tuning of the base by transformers' Trainer.
+- ``curve``: ours and plain LoRA with 100 to 800 reviews.
+- ``noise``: ours with a share of the corrections turned into another wrong label, and how many of
+  those stand in the upper quarter of the list of suspects.
+- ``ablation``: ours with one ingredient left out, or one that was tried added.
+
+Every figure is the mean over the seeds. ``--record FILE`` keeps what was measured and does not
+measure it again. Jobs run side by side, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from domains import read_domain
+from numpy.typing import NDArray
+from transformers import Trainer, TrainingArguments
+
+from lyra_nli.dataset.replay import load_replay
+from lyra_nli.evaluation.metrics import brier, ece, mcnemar
+from lyra_nli.labels import INDEX, LABELS, Label
+from lyra_nli.loop import trainer_of
+from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.encoding import collate, encode
+from lyra_nli.models.judge import Judge, softmax
+from lyra_nli.records import Example
+from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.training.folds import OutOfFold
+from lyra_nli.training.foreign import foreign_pairs
+from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.trainer import Trainer as LoraTrainer
+
+PARTS = ("compare", "curve", "noise", "ablation")
+REVIEWS = 400
+HOLDOUT = 600
+SUSPECTED = 0.2
+"""Share of turned corrections at which the list of suspects is looked at."""
+GENERAL = 400
+PLAIN: dict[str, Any] = {
+    "layers": "all",
+    "target_modules": ["query", "value"],
+    "learning_rate": 5e-4,
+    "kl_weight": 0.0,
+    "label_smoothing": 0.0,
+    "foreign_share": 0.0,
+}
+"""LoRA as most people would set it up: no replay, no pull, no smoothing, the last weights."""
+
+WAYS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "corrections only": {
+        "recipe": {**PLAIN, "learning_rate": 2e-4},
+        "only": "correction",
+        "replay": 0,
+        "last": True,
+    },
+    "plain LoRA": {"recipe": PLAIN, "replay": 0, "last": True},
+    "full fine-tuning": {"full": True},
+    "without agreed rows": {"only": "correction"},
+    "without replay": {"replay": 0},
+    "twice the replay": {"replay": 500},
+    "without foreign pairs": {"recipe": {"foreign_share": 0.0}},
+    "without the pull (KL)": {"recipe": {"kl_weight": 0.0}},
+    "without smoothing": {"recipe": {"label_smoothing": 0.0}},
+    "without averaging": {"last": True},
+    "4 layers": {"recipe": {"layers": 4}},
+    "all layers": {"recipe": {"layers": "all"}},
+    "balanced labels": {"recipe": {"sampling": "balanced"}},
+    "corrections twice": {"weight": 2.0},
+    "rank 16": {"recipe": {"rank": 16}},
+}
+"""What differs from the default recipe; see `Job` and `taught_rows`."""
+
+ABLATION = (*list(WAYS)[:1], *list(WAYS)[4:])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and what came of it is asked for."""
+
+    way: str
+    seed: int
+    reviews: int = REVIEWS
+    turned: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all jobs share; `said` and `general_said` are the base's probabilities [n, 3]."""
+
+    base: Base
+    examples: list[Example]
+    said: NDArray[np.float64]
+    general: list[Example]
+    general_said: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job learns from, and the rows of the ground that judge it.
+
+    Attributes:
+        turned: ids of rows whose label was made wrong.
+    """
+
+    reviewed: list[Example]
+    holdout: list[int]
+    turned: frozenset[str]
+
+
+def main() -> None:
+    """Run the parts and print their tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, help="JSONL instead of the demo's project")
+    parser.add_argument("--group", default="topic", help="the column to group by")
+    parser.add_argument("--general", type=Path, help="JSONL of general NLI")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=5, help="for the list of suspects")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--record", type=Path, help="JSONL of what was measured")
+    options = parser.parse_args()
+    found = dict(recorded(options.record)) if options.record else {}
+    wanted = [job for part in options.only for job in jobs_of(part, options.seeds)]
+    missing = [job for job in dict.fromkeys(wanted) if job not in found]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(measure, job, options): job for job in missing}
+        for future in as_completed(running):
+            found[running[future]] = future.result()
+            if options.record:
+                line = {**asdict(running[future]), "found": future.result()}
+                with options.record.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(line) + "\n")
+    for part in options.only:
+        print(f"\n## {part}\n\n{table(part, options.seeds, found)}", flush=True)
+
+
+def jobs_of(part: str, seeds: int) -> Iterator[Job]:
+    """The jobs of a part, row by row."""
+    for seed in range(seeds):
+        if part == "compare":
+            yield from (Job(way, seed) for way in list(WAYS)[:4])
+        elif part == "curve":
+            sizes = (100, 200, REVIEWS, 800)
+            yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
+        elif part == "noise":
+            yield from (Job("ours", seed, turned=share) for share in (0.0, 0.1, 0.2, 0.4))
+        else:
+            yield from (Job(way, seed) for way in ABLATION)
+
+
+def recorded(file: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """What an earlier run measured."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    for line in map(json.loads, lines):
+        found = line.pop("found")
+        yield Job(**line), found
+
+
+def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
+    """Means over the seeds, and their spread for the accuracy."""
+    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for job in jobs_of(part, seeds):
+        rows[job.way, job.reviews, job.turned].append(found[job])
+    lines = [
+        "| | reviews | turned | accuracy (spread) | base | fixed | broken | Brier | base | ECE "
+        "| base | general | base | against ours: p, broken at equal fixed | suspects found |",
+        "|---" * 15 + "|",
+    ]
+    ours = rows["ours", REVIEWS, 0.0]
+    for (way, reviews, turned), each in rows.items():
+
+        def mean(name: str, each: list[dict[str, Any]] = each) -> str:
+            return f"{statistics.mean(one[name] for one in each):.3f}"
+
+        accuracies = [one["accuracy"] for one in each]
+        spread = f"{min(accuracies):.3f} to {max(accuracies):.3f}"
+        names = ("base_accuracy", "fixed", "broken", "brier", "base_brier", "ece", "base_ece")
+        cells = [mean(name) for name in (*names, "general", "base_general")]
+        peer = part == "compare" and way != "ours"
+        against = rival(ours, each) if peer else ""
+        listed = mean("suspects") if "suspects" in each[0] else ""
+        lines.append(
+            f"| {way} | {reviews} | {turned:.0%} | {mean('accuracy')} ({spread}) | "
+            f"{' | '.join(cells)} | {against} | {listed} |"
+        )
+    return "\n".join(lines)
+
+
+def rival(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> str:
+    """One-sided exact McNemar of all splits together; what ours breaks where it fixes as much."""
+    pairs = [
+        pair
+        for x, y in zip(ours, peer, strict=True)
+        for pair in zip(x["hits"], y["hits"], strict=True)
+    ]
+    fixed, broken = pairs.count(("1", "0")), pairs.count(("0", "1"))
+    equal = [broken_at(y["fixed"], x["weaker"]) for x, y in zip(ours, peer, strict=True)]
+    return (
+        f"p = {mcnemar(fixed, broken):.2g}; {statistics.mean(equal):.3f} "
+        f"against {statistics.mean(y['broken'] for y in peer):.3f}"
+    )
+
+
+def broken_at(fixed: float, weaker: Sequence[tuple[float, float]]) -> float:
+    """What an adapter breaks at the strength at which it fixes so much, between those tried."""
+    points = np.array(sorted([(0.0, 0.0), *map(tuple, weaker)]))
+    return float(np.interp(fixed, points[:, 0], points[:, 1]))
+
+
+def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    """Train once and judge the hold-out."""
+    ground = prepare(options.data, options.group, options.general)
+    task = make_task(ground, job)
+    held = [ground.examples[row] for row in task.holdout]
+    way = WAYS[job.way]
+    if way.get("full"):
+        judge = Judge(ground.base, fine_tuned(ground.base, job, task))
+        answers = [softmax(judge.logits([e.pair for e in rows])) for rows in (held, ground.general)]
+        return figures(ground, task, answers[0], answers[1])
+    taught = taught_rows(job, task)
+    changes = {"seed": job.seed, "threads": 1, "folds": options.folds, **way.get("recipe", {})}
+    recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
+    with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
+        trainer = trainer_of(ground.base, recipe, log)
+        taught += foreign_pairs(taught, recipe.foreign_share, recipe.seed)
+        lessons = trainer.lessons(taught)
+        unseen = trainer.out_of_fold(lessons) if job.turned == SUSPECTED else None
+        fitted = trainer.fit(lessons, range(len(taught)))
+        if way.get("last"):
+            trainer.student.take(fitted.weights)
+        found = figures(ground, task, say(trainer, held), say(trainer, ground.general))
+        if job == Job("ours", job.seed):
+            found["weaker"] = []
+            for strength in recipe.strengths:
+                trainer.student.strength = strength
+                weaker = figures(ground, task, say(trainer, held))
+                found["weaker"].append((weaker["fixed"], weaker["broken"]))
+        if unseen:
+            found["suspects"] = suspects_found(unseen, task)
+    return found
+
+
+def say(trainer: LoraTrainer, examples: Sequence[Example]) -> NDArray[np.float64]:
+    """The student's probabilities [n, 3], columns in the order of ``LABELS``."""
+    rows = trainer.lessons(examples)
+    logits = trainer.student.logits(rows, range(len(rows)))
+    return softmax(logits.numpy()[:, list(trainer.base.labels.order)])
+
+
+def figures(
+    ground: Ground,
+    task: Task,
+    held: NDArray[np.float64],
+    general: NDArray[np.float64] | None = None,
+) -> dict[str, Any]:
+    """What the hold-out and general NLI say of these answers, and of the base's."""
+    labels = labels_of([ground.examples[row] for row in task.holdout])
+    before = ground.said[task.holdout]
+    was, right = before.argmax(axis=1) == labels, held.argmax(axis=1) == labels
+    found = {
+        "accuracy": float(right.mean()),
+        "base_accuracy": float(was.mean()),
+        "fixed": float(right[~was].mean()),
+        "broken": float((~right[was]).mean()),
+        "brier": brier(held, labels),
+        "base_brier": brier(before, labels),
+        "ece": ece(held, labels),
+        "base_ece": ece(before, labels),
+        "hits": "".join(map(str, right.astype(int))),
+    }
+    if general is not None:
+        truth = labels_of(ground.general)
+        found["general"] = float((general.argmax(axis=1) == truth).mean())
+        found["base_general"] = float((ground.general_said.argmax(axis=1) == truth).mean())
+    return found
+
+
+def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Class indices [n]."""
+    return np.array([INDEX[example.label] for example in examples], dtype=np.int64)
+
+
+def suspects_found(unseen: OutOfFold, task: Task) -> float:
+    """Share of the turned corrections in the upper quarter of the corrections by loss."""
+    losses = {row["id"]: row["loss"] for row in unseen.rows()}
+    listed = [e.id for e in task.reviewed if e.source == "correction" or e.id in task.turned]
+    listed.sort(key=lambda name: -losses[name])
+    return len(task.turned & set(listed[: len(listed) // 4])) / len(task.turned)
+
+
+@cache
+def prepare(data: Path | None, group: str, general: Path | None) -> Ground:
+    """Read the domain and ask the base, once a process."""
+    base = load_base("starter")
+    examples = read_domain(data, group)
+    rows = read_domain(general)[-GENERAL:] if general else replay_rows()[1]
+    said, general_said = (
+        softmax(Judge(base).logits([example.pair for example in each])) for each in (examples, rows)
+    )
+    return Ground(base, examples, said, rows, general_said)
+
+
+def replay_rows() -> tuple[list[Example], list[Example]]:
+    """(to learn from, to judge by) of different groups of the shipped set."""
+    replay = load_replay()
+    groups = sorted({example.group for example in replay})
+    random.Random(0).shuffle(groups)
+    held = set(groups[: len(groups) // 5])
+    learned = [example for example in replay if example.group not in held]
+    random.Random(0).shuffle(learned)
+    return learned, [example for example in replay if example.group in held][:GENERAL]
+
+
+def make_task(ground: Ground, job: Job) -> Task:
+    """Reviews of one half of the groups, a hold-out of the other."""
+    rng = random.Random(job.seed)
+    names = sorted({example.group for example in ground.examples})
+    rng.shuffle(names)
+    place = {name: index for index, name in enumerate(names)}
+    order = sorted(range(len(ground.examples)), key=lambda row: place[ground.examples[row].group])
+    last = place[ground.examples[order[len(order) // 2]].group]
+    pool = [row for row in order if place[ground.examples[row].group] <= last]
+    held = [row for row in order if place[ground.examples[row].group] > last]
+    rng.shuffle(pool)
+    reviewed = [reviewed_row(ground, row) for row in pool[: job.reviews]]
+    corrections = [example for example in reviewed if example.source == "correction"]
+    wrong = rng.sample(corrections, int(job.turned * len(corrections)))
+    labels = {e.id: rng.choice([label for label in LABELS if label != e.label]) for e in wrong}
+    by_id = {f"row:{row}": row for row in pool}
+    reviewed = [
+        reviewed_row(ground, by_id[e.id], labels[e.id]) if e.id in labels else e for e in reviewed
+    ]
+    return Task(reviewed, sorted(rng.sample(held, min(HOLDOUT, len(held)))), frozenset(labels))
+
+
+def reviewed_row(ground: Ground, row: int, label: Label | None = None) -> Example:
+    """A row as people review it: the base's answer tells whether they correct it."""
+    example = ground.examples[row]
+    label = label or example.label
+    agreed = LABELS[ground.said[row].argmax()] == label
+    return replace(
+        example, id=f"row:{row}", label=label, source="agreed" if agreed else "correction"
+    )
+
+
+def taught_rows(job: Job, task: Task) -> list[Example]:
+    """The reviewed rows and the replayed ones, as the way has them."""
+    way = WAYS[job.way]
+    rows = [e for e in task.reviewed if way.get("only", e.source) == e.source]
+    if "weight" in way:
+        rows = [replace(e, weight=way["weight"]) if e.source == "correction" else e for e in rows]
+    return [*rows, *replay_rows()[0][: way.get("replay", DatasetSettings().replay_rows)]]
+
+
+def fine_tuned(base: Base, job: Job, task: Task) -> torch.nn.Module:
+    """Every weight of a copy of the base, by transformers' Trainer."""
+    torch.manual_seed(job.seed)
+    model = copy.deepcopy(base.model).requires_grad_(True)
+    encoded = encode(base, [example.pair for example in task.reviewed])
+    labels = labels_of(task.reviewed)
+    data = [
+        {"row": row, "label": base.labels.order[label]}
+        for row, label in zip(encoded, labels, strict=True)
+    ]
+
+    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        targets = torch.tensor([item["label"] for item in items])
+        return {**collate(base, [item["row"] for item in items]), "labels": targets}
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=3,
+            per_device_train_batch_size=16,
+            learning_rate=3e-5,
+            warmup_steps=20,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            seed=job.seed,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        Trainer(model=model, args=arguments, train_dataset=data, data_collator=batch).train()
+    return model.eval()
+
+
+if __name__ == "__main__":
+    main()

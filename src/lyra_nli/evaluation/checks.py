@@ -1,0 +1,195 @@
+"""Checks: what a candidate must show, and what would be harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import pi
+from typing import Literal
+
+import numpy as np
+
+from lyra_nli.evaluation.changes import Paired, p_better, p_worse
+from lyra_nli.evaluation.evidence import Evidence
+from lyra_nli.evaluation.intervals import Interval
+from lyra_nli.evaluation.populations import Part, at_random, paired
+from lyra_nli.evaluation.traffic import traffic
+from lyra_nli.settings import GateSettings
+
+State = Literal["shown", "open", "harm"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verdict: a figure against its threshold.
+
+    Attributes:
+        holds: it is shown.
+        state: ``shown``; ``harm``: the contrary is shown; ``open``: chance could be either.
+        text: the same in words.
+        low, high: the figure lies between, and each end is exceeded once in 20 times; None where
+            the figure is no estimate.
+    """
+
+    name: str
+    value: float
+    threshold: float
+    holds: bool
+    enforced: bool
+    state: State = "open"
+    text: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+def level_of(look: int, significance: float) -> float:
+    """How much chance the n-th candidate that is judged on the same rows is allowed.
+
+    ``significance * 6 / (pi * look)^2``: however many looks there are, the levels add up to less
+    than `significance` (1 + 1/4 + 1/9 + ... = pi^2 / 6), and so does the chance that one of them
+    passes a candidate that is no better. The first look gets the most, 0.030 of 0.05.
+    """
+    return significance * 6 / (pi * look) ** 2
+
+
+def checks_of(
+    reviewed: Evidence,
+    general: Evidence | None,
+    refit: Evidence | None,
+    parts: list[Part],
+    settings: GateSettings,
+    *,
+    active: str | None,
+    looks: int,
+) -> Iterator[Check]:
+    """All checks, those that decide first."""
+    base = paired(reviewed, "base")
+    if base is None:
+        return
+    yield _better(base, level_of(looks, settings.significance), settings)
+    yield from _net(base, reviewed, settings)
+    yield _brier(base, settings)
+    other = paired(reviewed, "active") if active else None
+    if other:
+        yield _active(other, settings)
+    forgotten = paired(general, "base") if general and general.examples else None
+    if forgotten:
+        yield _general(forgotten, settings)
+    if refit:
+        yield _refit(refit, reviewed)
+    if parts:
+        yield _parts(parts, settings)
+    yield _proposal(base, settings)
+
+
+def _better(base: Paired, level: float, settings: GateSettings) -> Check:
+    p, gain = p_better(base), base.gain().value
+    worse = p_worse(base) <= settings.significance
+    shown = p <= level and gain >= 0
+    state: State = "harm" if worse else "shown" if shown else "open"
+    text = (
+        f"accuracy {base.was.mean():.1%} before, {base.now.mean():.1%} after; a candidate that is "
+        f"no better looks this good with p = {p:.2g}, and at most {level:.2g} is allowed"
+    )
+    return Check("better than the base (p)", p, level, shown and not worse, True, state, text)
+
+
+def _net(base: Paired, reviewed: Evidence, settings: GateSettings) -> Iterator[Check]:
+    """Reviews that were chosen because they looked wrong must not hide what is broken."""
+    drawn = at_random(reviewed)[reviewed.asked("base", "candidate")]
+    found = traffic(base, drawn, _two_sided(settings))
+    if found.sampled:
+        yield _at_least(
+            "net gain on the traffic",
+            found.net,
+            0.0,
+            0.0,
+            "of the traffic's answers are mended, net",
+        )
+
+
+def _brier(base: Paired, settings: GateSettings) -> Check:
+    grown = base.brier(_two_sided(settings))
+    limit = settings.max_brier_increase
+    state: State = "shown" if grown.high <= limit else "harm" if grown.low > limit else "open"
+    text = f"the Brier score changed by {grown.value:+.3f}; it may grow by {limit:.3f}"
+    name = "Brier score kept (change)"
+    return Check(
+        name, grown.value, limit, state == "shown", True, state, text, grown.low, grown.high
+    )
+
+
+def _active(other: Paired, settings: GateSettings) -> Check:
+    gain = other.gain(_two_sided(settings))
+    return _at_least(
+        "as accurate as the active version (change)",
+        gain,
+        0.0,
+        settings.max_active_drop,
+        "accuracy against the active version",
+    )
+
+
+def _general(general: Paired, settings: GateSettings) -> Check:
+    kept = general.gain(_two_sided(settings))
+    limit = -settings.max_general_drop
+    state: State = "shown" if kept.low >= limit else "harm" if kept.high < limit else "open"
+    text = f"accuracy on general NLI changed by {_points(kept)}; it may lose {-100 * limit:.1f}"
+    name = "general NLI kept (change)"
+    return Check(name, kept.value, limit, state == "shown", True, state, text, kept.low, kept.high)
+
+
+def _at_least(name: str, figure: Interval, least: float, drop: float, what: str) -> Check:
+    """Measured to be at least that, and not, but for chance, lower by more than `drop`."""
+    ruled_out = not drop or figure.low >= least - drop
+    state: State = "open"
+    if figure.high < least:
+        state = "harm"
+    elif figure.value >= least and ruled_out:
+        state = "shown"
+    text = f"{what}: {_points(figure)}"
+    if drop:
+        text += f"; a loss of {100 * drop:.1f} must be ruled out"
+    return Check(
+        name, figure.value, least, state == "shown", True, state, text, figure.low, figure.high
+    )
+
+
+def _refit(refit: Evidence, reviewed: Evidence) -> Check:
+    """The adapter that was saved knows the rows it learned from as well as copies that did not."""
+    own, unseen = (
+        float((each.answers["candidate"].argmax(axis=1) == each.labels).mean())
+        for each in (refit, reviewed)
+    )
+    holds = own >= unseen
+    text = f"the saved adapter has {own:.1%} of the rows right that it learned from: no evidence"
+    name = "saved adapter works (no evidence)"
+    return Check(name, own, unseen, holds, True, "shown" if holds else "harm", text)
+
+
+def _parts(parts: list[Part], settings: GateSettings) -> Check:
+    harmed = [part.name for part in parts if part.harm <= settings.significance]
+    state: State = "harm" if harmed else "shown"
+    text = f"clearly more broken than fixed in: {', '.join(harmed)}" if harmed else "none is harmed"
+    enforced = settings.enforce_groups
+    return Check(
+        "labels, pages and domains harmed", len(harmed), 0, not harmed, enforced, state, text
+    )
+
+
+def _proposal(base: Paired, settings: GateSettings) -> Check:
+    accuracy, limit = float(np.mean(base.now)), settings.min_accuracy
+    holds, enforced = accuracy >= limit, settings.enforce_min_accuracy
+    text = f"accuracy {accuracy:.1%}; the proposal asks for {limit:.1%}"
+    state: State = "shown" if holds else "harm"
+    return Check("accuracy of the proposal", accuracy, limit, holds, enforced, state, text)
+
+
+def _two_sided(settings: GateSettings) -> float:
+    """The level of an interval each end of which is one test at the significance."""
+    return 1 - 2 * settings.significance
+
+
+def _points(figure: Interval) -> str:
+    value, low, high = (100 * each for each in (figure.value, figure.low, figure.high))
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"

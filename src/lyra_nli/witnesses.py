@@ -1,0 +1,202 @@
+"""Witnesses: who may be asked about which row, and what they say.
+
+A held-out row is answered by the models themselves. Where there is no hold-out, a row is answered
+by the student that learned from the other folds. A version that learned from it, or from a row of
+the same page, claim or text, says of it only what its own folds' students said then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lyra_nli.dataset.build import Dataset
+from lyra_nli.errors import DatasetError
+from lyra_nli.evaluation.arrays import Probabilities
+from lyra_nli.evaluation.evidence import Evidence
+from lyra_nli.evaluation.gate import Kind, Verdict, judge_candidate
+from lyra_nli.labels import LABELS
+from lyra_nli.models.adapter import adapted_model
+from lyra_nli.models.base import Base
+from lyra_nli.models.judge import Judge, softmax
+from lyra_nli.records import Example
+from lyra_nli.registry.looks import Rows, count_looks
+from lyra_nli.registry.manifest import check_base
+from lyra_nli.registry.rows import Version
+from lyra_nli.settings import GateSettings
+from lyra_nli.storage.engine import read
+from lyra_nli.workspace import Workspace
+
+ANSWERS = "out_of_fold.jsonl"
+"""The file of a version that holds what was said of the rows it was judged on."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One of the models that are held against each other.
+
+    Attributes:
+        learned: ids of rows about which its own answers prove nothing.
+        unseen: row id -> probabilities in the order of ``LABELS``, by a student of its training
+            that had not learned from the row.
+    """
+
+    judge: Judge
+    learned: frozenset[str] = frozenset()
+    unseen: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def answers(self, examples: Sequence[Example]) -> Probabilities:
+        """Answer what may be asked: float64 [n, 3], NaN in the other rows."""
+        said = np.full((len(examples), len(LABELS)), np.nan)
+        own = []
+        for row, example in enumerate(examples):
+            if example.id in self.unseen:
+                said[row] = self.unseen[example.id]
+            elif example.id not in self.learned:
+                own.append(row)
+        if own:
+            said[own] = softmax(self.judge.logits([examples[row].pair for row in own]))
+        return said
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Everything that a verdict rests on, see `judge_candidate`."""
+
+    kind: Kind
+    reviewed: Evidence
+    general: Evidence
+    refit: Evidence | None
+
+    @property
+    def rows(self) -> Rows:
+        """Which rows were judged, in the form that the registry keeps."""
+        return Rows.of(example.pair for example in self.reviewed.examples)
+
+    def verdict(self, settings: GateSettings, *, active: str | None, looks: int) -> Verdict:
+        """Ask the gate."""
+        return judge_candidate(
+            self.reviewed,
+            self.general,
+            settings,
+            kind=self.kind,
+            active=active,
+            looks=looks,
+            refit=self.refit,
+        )
+
+
+def evaluate(
+    workspace: Workspace,
+    base: Base,
+    adapter_dir: Path,
+    dataset: Dataset,
+    unseen: Sequence[Mapping[str, Any]],
+) -> tuple[Verdict, Proof]:
+    """Judge the saved candidate beside the base and the active version, on the same rows.
+
+    Args:
+        unseen: what the folds' students said of the rows that they had not learned from.
+
+    Returns:
+        The verdict, and what it rests on.
+    """
+    size = workspace.settings.nli.batch_size
+    active = workspace.registry.active(base.name)
+    adapted = Judge(base, adapted_model(base, adapter_dir), "candidate", size)
+    answered = unseen_by(unseen)
+    witnesses = {
+        "base": Witness(Judge(base, batch_size=size)),
+        "candidate": Witness(adapted, unseen=answered),
+    }
+    if active:
+        witnesses["active"] = witness_of(workspace, base, active, dataset.learned)
+    folded = [example for example in dataset.train if example.id in answered]
+    proof = gather(witnesses, dataset.holdout, folded, dataset.general)
+    with read(workspace.engine) as connection:
+        looks = count_looks(connection, base.name, proof.rows)
+    name = active.name if active else None
+    return proof.verdict(workspace.settings.gate, active=name, looks=looks), proof
+
+
+def gather(
+    witnesses: Mapping[str, Witness],
+    holdout: Sequence[Example],
+    folded: Sequence[Example],
+    general: Sequence[Example],
+) -> Proof:
+    """Ask every witness about the hold-out or, without one, about the rows of the folds.
+
+    Args:
+        witnesses: ``base``, ``candidate``, and ``active`` where there is one to hold it against.
+        folded: rows that the candidate learned from, each answered by a student that had not.
+
+    Raises:
+        DatasetError: there are no rows of either kind.
+    """
+    rows = tuple(holdout or folded)
+    if not rows:
+        raise DatasetError(
+            "there are no rows to judge the candidate on: no hold-out, and no folds",
+            hint="Review edges of more pages and claims.",
+        )
+    reviewed, others = (
+        Evidence(tuple(some), {name: each.answers(some) for name, each in witnesses.items()})
+        for some in (rows, general)
+    )
+    if holdout:
+        return Proof("holdout", reviewed, others, None)
+    saved = Witness(witnesses["candidate"].judge).answers(rows)
+    return Proof("out of fold", reviewed, others, Evidence(rows, {"candidate": saved}))
+
+
+def judge_of(workspace: Workspace, base: Base, version: Version) -> Judge:
+    """A registered version, ready to judge.
+
+    Raises:
+        AdapterInvalidError: its files do not verify, or were made for other weights.
+    """
+    check_base(workspace.registry.verify(version.name), base.name, base.fingerprint)
+    size = workspace.settings.nli.batch_size
+    return Judge(base, adapted_model(base, version.path), version.name, size)
+
+
+def witness_of(
+    workspace: Workspace, base: Base, version: Version, learned: frozenset[str]
+) -> Witness:
+    """A registered version, with what its training kept of the rows that it learned from.
+
+    Raises:
+        AdapterInvalidError: as `judge_of`.
+    """
+    judge = judge_of(workspace, base, version)
+    return Witness(judge, learned, unseen_by(read_answers(version.path)))
+
+
+def unseen_by(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Row id -> probabilities in the order of ``LABELS``, of the rows that a fold answered."""
+    return {
+        row["id"]: [row["probabilities"][label] for label in LABELS]
+        for row in rows
+        if row["part"] == "fold"
+    }
+
+
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """Read what was said of the rows that a version was judged on; nothing where it kept none."""
+    file = folder / ANSWERS
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def with_groups(
+    rows: Sequence[dict[str, Any]], examples: Sequence[Example]
+) -> Iterator[dict[str, Any]]:
+    """Add to each row the group that its example stands in: groups are no more once rows change."""
+    groups = {example.id: example.group for example in examples}
+    return ({**row, "group": groups[row["id"]]} for row in rows)
