@@ -85,7 +85,7 @@ def checks_of(
 def _better(base: Paired, level: float, settings: GateSettings) -> Check:
     p, gain = p_better(base), base.gain().value
     worse = p_worse(base) <= settings.significance
-    shown = p <= level and gain >= 0
+    shown = p <= level and gain > 0  # a hair's breadth on every row is significant, and nothing
     state: State = "harm" if worse else "shown" if shown else "open"
     text = (
         f"accuracy {base.was.mean():.1%} before, {base.now.mean():.1%} after; a candidate that is "

@@ -93,6 +93,15 @@ class TestOutcome:
         assert verdict.outcome == "insufficient"
         assert verdict.more is not None
 
+    def test_a_hair_on_every_row_is_no_gain(self):
+        """Whoever is a millionth better everywhere is significantly so, and changes no answer."""
+        rows = examples(120)
+        before = says(rows, set(range(60)))
+        after = before + 1e-6 * (says(rows, set(range(120)), 1.0) - before)
+        answers = {"base": before, "candidate": after}
+        verdict = judge_candidate(Evidence(rows, answers), None, SETTINGS, kind="holdout")
+        assert verdict.outcome == "insufficient"
+
     def test_a_small_gain_asks_for_more_reviews(self):
         verdict = judge(range(60), range(63))
         assert verdict.outcome == "insufficient"
