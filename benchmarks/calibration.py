@@ -12,7 +12,6 @@ FILE is JSONL with ``premise``, ``hypothesis``, ``label`` and a column to group 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import random
 import tempfile
@@ -23,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from domains import read_domain
 
 from lyra_nli.dataset.replay import load_replay
-from lyra_nli.demo.world import build_world
 from lyra_nli.evaluation.arrays import Probabilities
 from lyra_nli.evaluation.choosing import choose
 from lyra_nli.evaluation.estimates import Estimate, estimate, ratio
@@ -34,7 +33,7 @@ from lyra_nli.labels import INDEX
 from lyra_nli.loop import trainer_of
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.records import Example, Pair
+from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.training.log import TrainingLog
 
@@ -52,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     base = load_base("starter")
-    examples = read_data(options)
+    examples = read_rows(options)
     said = softmax(Judge(base).logits([example.pair for example in examples]))
     print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}")
     report("starter", judged(examples, said))
@@ -121,27 +120,9 @@ def out_of_fold(
     return np.stack([answers[place[example.id]] for example in examples])
 
 
-def read_data(options: argparse.Namespace) -> list[Example]:
-    """Labelled pairs of the user's file, or of the demo's project."""
-    if options.data:
-        rows = [json.loads(line) for line in options.data.read_text("utf-8").splitlines()]
-        examples = [
-            Example(
-                id=f"row:{index}",
-                pair=Pair(row["premise"], row["hypothesis"]),
-                label=row["label"],
-                source="correction",
-                group=str(row[options.group]),
-            )
-            for index, row in enumerate(rows)
-        ]
-    else:
-        world = build_world()
-        pairs = world.pairs()
-        examples = [
-            Example(edge.id, pairs[edge.id], edge.label, "correction", edge.topic)
-            for edge in world.edges
-        ]
+def read_rows(options: argparse.Namespace) -> list[Example]:
+    """Labelled pairs, as many as wanted."""
+    examples = read_domain(options.data, options.group)
     count = min(options.rows or len(examples), len(examples))
     drawn = set(random.Random(options.seed).sample(range(len(examples)), count))
     return [example for index, example in enumerate(examples) if index in drawn]

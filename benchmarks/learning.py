@@ -39,17 +39,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers
 import torch
 from domains import read_domain
 from numpy.typing import NDArray
-from transformers import Trainer, TrainingArguments
 
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier, ece, mcnemar
 from lyra_nli.labels import INDEX, LABELS, Label
 from lyra_nli.loop import trainer_of
 from lyra_nli.models.base import Base, load_base
-from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
@@ -244,7 +243,10 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     held = [ground.examples[row] for row in task.holdout]
     way = WAYS[job.way]
     if way.get("full"):
-        judge = Judge(ground.base, fine_tuned(ground.base, job, task))
+        model = copy.deepcopy(ground.base.model).requires_grad_(True)
+        torch.manual_seed(job.seed)
+        peers.fit(ground.base, model, task.reviewed, peers.FULL, seed=job.seed)
+        judge = Judge(ground.base, model.eval())
         answers = [softmax(judge.logits([e.pair for e in rows])) for rows in (held, ground.general)]
         return figures(ground, task, answers[0], answers[1])
     taught = taught_rows(job, task)
@@ -380,39 +382,6 @@ def taught_rows(job: Job, task: Task) -> list[Example]:
     if "weight" in way:
         rows = [replace(e, weight=way["weight"]) if e.source == "correction" else e for e in rows]
     return [*rows, *replay_rows()[0][: way.get("replay", DatasetSettings().replay_rows)]]
-
-
-def fine_tuned(base: Base, job: Job, task: Task) -> torch.nn.Module:
-    """Every weight of a copy of the base, by transformers' Trainer."""
-    torch.manual_seed(job.seed)
-    model = copy.deepcopy(base.model).requires_grad_(True)
-    encoded = encode(base, [example.pair for example in task.reviewed])
-    labels = labels_of(task.reviewed)
-    data = [
-        {"row": row, "label": base.labels.order[label]}
-        for row, label in zip(encoded, labels, strict=True)
-    ]
-
-    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        targets = torch.tensor([item["label"] for item in items])
-        return {**collate(base, [item["row"] for item in items]), "labels": targets}
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_train_epochs=3,
-            per_device_train_batch_size=16,
-            learning_rate=3e-5,
-            warmup_steps=20,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            seed=job.seed,
-            use_cpu=not torch.cuda.is_available(),
-        )
-        Trainer(model=model, args=arguments, train_dataset=data, data_collator=batch).train()
-    return model.eval()
 
 
 if __name__ == "__main__":

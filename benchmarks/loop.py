@@ -29,13 +29,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import peers
 import torch
 from domains import read_domain
-from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
-from transformers import Trainer, TrainingArguments
 
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier
@@ -43,7 +41,6 @@ from lyra_nli.labels import INDEX
 from lyra_nli.loop import trainer_of
 from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import Base, load_base
-from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
@@ -183,44 +180,10 @@ def train_ours(base: Base, task: Task, row: Row) -> nn.Module:
 def train_proposal(base: Base, task: Task, row: Row, *, corrections_only: bool) -> nn.Module:
     """The proposal's script, with module names that exist."""
     examples = [e for e in task.reviewed if e.source == "correction" or not corrections_only]
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=8,
-        lora_alpha=32,
-        lora_dropout=0.1,
-        target_modules=["query_proj", "value_proj"],
-    )
-    model: Any = get_peft_model(base.model, config)
+    model = peers.with_lora(base)
     trained, total = model.get_nb_trainable_parameters()
     row.trained_share = trained / total
-    order = base.labels.order
-    encoded = encode(base, [example.pair for example in examples])
-    data = [
-        {"row": row, "label": order[INDEX[example.label]]}
-        for row, example in zip(encoded, examples, strict=True)
-    ]
-
-    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        labels = torch.tensor([item["label"] for item in items])
-        return {**collate(base, [item["row"] for item in items]), "labels": labels}
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_train_epochs=3,
-            per_device_train_batch_size=8,
-            learning_rate=2e-4,
-            warmup_steps=100,
-            logging_steps=10,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            use_cpu=not torch.cuda.is_available(),
-        )
-        Trainer(model=model, args=arguments, train_dataset=data, data_collator=batch).train()
-        model.save_pretrained(folder)
-        row.adapter_mb = (Path(folder) / "adapter_model.safetensors").stat().st_size / 2**20
+    row.adapter_mb = peers.fit(base, model, examples, peers.PROPOSAL).megabytes
     merged: nn.Module = model.merge_and_unload()
     return merged.eval()
 

@@ -38,15 +38,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import peers
 import torch
 from domains import read_domain
-from peft import LoraConfig, TaskType, get_peft_model
 from transformers import (
     AutoTokenizer,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
-    Trainer,
-    TrainingArguments,
 )
 
 from lyra_nli.dataset.replay import load_replay
@@ -54,7 +52,7 @@ from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.loop import trainer_of
 from lyra_nli.models import starter
 from lyra_nli.models.base import Base, load_base
-from lyra_nli.models.encoding import collate, encode
+from lyra_nli.models.encoding import encode
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
@@ -387,60 +385,22 @@ def with_trainer(
 ) -> dict[str, float]:
     """The proposal's script, with module names that exist; or every weight learns."""
     torch.manual_seed(setup.seed)
-    started = time.monotonic()
     lora = setup.way == "trainer"
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=8,
-        lora_alpha=32,
-        lora_dropout=0.1,
-        target_modules=["query_proj", "value_proj"],
-    )
-    model: Any = get_peft_model(base.model, config) if lora else base.model.requires_grad_(True)
+    model: Any = peers.with_lora(base) if lora else base.model.requires_grad_(True)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    order = base.labels.order
-    encoded = encode(base, [example.pair for example in taught])
-    data = [
-        {"row": row, "label": order[INDEX[example.label]]}
-        for row, example in zip(encoded, taught, strict=True)
-    ]
-    first: list[float] = []
-
-    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        first.append(time.monotonic() - started)  # the second batch is asked for after a step
-        labels = torch.tensor([item["label"] for item in items])
-        return {**collate(base, [item["row"] for item in items]), "labels": labels}
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_train_epochs=setup.epochs,
-            per_device_train_batch_size=8 if lora else 16,
-            learning_rate=2e-4 if lora else 3e-5,
-            warmup_steps=100 if lora else 20,
-            logging_steps=10,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            seed=setup.seed,
-            use_cpu=not torch.cuda.is_available(),
-        )
-        Trainer(model=model, args=arguments, train_dataset=data, data_collator=batch).train()
-        seconds = time.monotonic() - started
-        model.save_pretrained(folder)
-        size = sum(file.stat().st_size for file in Path(folder).glob("*model.safetensors"))
+    recipe = peers.PROPOSAL if lora else peers.FULL
+    fitted = peers.fit(base, model, taught, recipe, epochs=setup.epochs, seed=setup.seed)
     hits = float("nan")
     if held:
         labels = [INDEX[example.label] for example in held]
         answers = Judge(base, model.eval()).logits([example.pair for example in held])
         hits = float((answers.argmax(axis=1) == labels).mean())
     return {
-        "seconds": seconds,
-        "first_step": first[1],
+        "seconds": fitted.seconds,
+        "first_step": fitted.first_step,
         "trained": trained / total,
-        "adapter_mb": size / 2**20,
+        "adapter_mb": fitted.megabytes,
         "accuracy": hits,
         "cache_mb": 0.0,
     }
