@@ -127,7 +127,9 @@ def judge_candidate(
     outcome = decide(checks)
     more = _more(base, reviewed, checks, level, settings) if outcome == "insufficient" else None
     found = traffic(base, at_random(reviewed)[reviewed.asked("base", "candidate")])
-    warnings = tuple(_warnings(base, found, parts, settings))
+    warnings = list(_warnings(base, found, parts, settings))
+    if active and other is None:
+        warnings.append(f"{active} learned from all of these rows: nothing here compares with it.")
     against_base = change(base, level)
     labels = sum(part.name.startswith("label ") for part in parts)
     return Verdict(
@@ -142,7 +144,7 @@ def judge_candidate(
         looks=looks,
         level=level,
         traffic=found,
-        warnings=warnings,
+        warnings=tuple(warnings),
         more=more,
         not_shown=max(0, len(parts) - labels - SHOWN),
     )

@@ -161,6 +161,19 @@ class TestProtections:
         )
         assert (verdict.against_base.n, verdict.against_active.n) == (120, 60)
 
+    def test_an_active_version_that_learned_from_every_row_is_named(self):
+        rows = examples(120)
+        answers = {
+            "base": says(rows, set(range(60))),
+            "candidate": says(rows, set(range(100))),
+            "active": np.full((120, 3), np.nan),
+        }
+        verdict = judge_candidate(
+            Evidence(rows, answers), None, SETTINGS, kind="out of fold", active="lora-lyra-v1"
+        )
+        assert verdict.against_active is None
+        assert "lora-lyra-v1 learned from all of these rows" in verdict.warnings[-1]
+
     def test_probabilities_that_got_worse_fail(self):
         """Three more right, and as sure of what is wrong as of what is right."""
         verdict = judge(range(60), range(63), sure=1.0)
