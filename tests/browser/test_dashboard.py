@@ -281,7 +281,7 @@ def test_versions_their_gate_and_two_side_by_side(
     page.get_by_label("The other").select_option("lora-lyra-v3")
     page.wait_for_selector("caption:has-text('Figures of both')", state="attached")
     stands(page)
-    assert "hold-out: accuracy" in [row[0] for row in cells(page, "Figures of both")]
+    assert "reviewed: accuracy" in [row[0] for row in cells(page, "Figures of both")]
     assert page.errors == []  # type: ignore[attr-defined]
 
 

@@ -311,7 +311,7 @@ class TestAveraging:
             averaged = trainer.student.logits(lessons, watched)
             trainer.student.take(fitted.weights)
             last = trainer.student.logits(lessons, watched)
-        assert torch.equal(fitted.watched[1], last)
+        torch.testing.assert_close(fitted.watched[1], last, rtol=0, atol=1e-3)
         assert not torch.allclose(averaged, last, atol=1e-2)
 
     def test_the_rate_rises_and_falls_to_nothing(self, deberta, tmp_path):
