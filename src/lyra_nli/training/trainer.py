@@ -273,7 +273,8 @@ class Trainer:
     def _answers(self, lessons: Lessons, rows: Sequence[int]) -> dict[float, torch.Tensor]:
         """The student's logits [rows, classes] at every strength of the recipe."""
         found = {}
-        for strength in self.recipe.strengths:
-            self.student.strength = strength
-            found[strength] = self.student.logits(lessons, rows)
+        with deterministic(self.recipe.seed, self.recipe.threads):
+            for strength in self.recipe.strengths:
+                self.student.strength = strength
+                found[strength] = self.student.logits(lessons, rows)
         return found

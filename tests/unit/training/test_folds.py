@@ -20,6 +20,7 @@ from lyra_nli.records import Example, Pair
 from lyra_nli.training.folds import OutOfFold, best_strength, cut, epoch_figures, write_rows
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.machine import deterministic
 
 
 def lessons_of(rows: list[tuple[str, str]]) -> Lessons:
@@ -194,7 +195,22 @@ class TestOutOfFold:
                 for strength in (0.5, 1.0):
                     trainer.student.strength = strength
                     own = unseen.logits[strength][[row - 4 for row in part]]
-                    assert torch.equal(own, trainer.student.logits(lessons, part)[:, order])
+                    with deterministic(trainer.recipe.seed, trainer.recipe.threads):
+                        told = trainer.student.logits(lessons, part)
+                    assert torch.equal(own, told[:, order])
+
+    def test_the_answers_do_not_hang_on_the_threads_around_them(self, deberta, tmp_path):
+        rows = [replace(row, group=f"g{i % 9}") for i, row in enumerate(examples(27))]
+        found, around = [], torch.get_num_threads()
+        try:
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                with TrainingLog(tmp_path / str(threads)) as log:
+                    trainer = make_trainer(deberta, log, epochs=1, folds=3, strengths=(1.0,))
+                    found.append(trainer.out_of_fold(trainer.lessons(rows)).logits[1.0])
+        finally:
+            torch.set_num_threads(around)
+        assert torch.equal(*found)
 
     def test_replayed_rows_alone_are_no_folds(self, deberta, tmp_path):
         with TrainingLog(tmp_path) as log:
