@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,7 @@ from tiny_models import make_tiny_model
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.main import create_app
 from lyra_nli.models.base import Base, load_base
-from lyra_nli.records import Pair
+from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.artifact import Manifest, staged
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
@@ -123,6 +123,7 @@ def make_world(
                 "fast_model": str(models / "fast"),
                 "slow_model": str(models / "slow"),
                 "adapters_dir": str(folder / "adapters"),
+                "precision": "fp32",
                 **nli,
             },
             "ml_server": {"follow_seconds": 0.1, "max_pairs": 50, "threads": 1},
@@ -171,6 +172,19 @@ def body(pairs: list[Pair], **more: Any) -> dict[str, Any]:
         ],
         **more,
     }
+
+
+def alike(answers: Sequence[Judgement], expected: Sequence[Judgement]) -> bool:
+    """Whether answers are the same but for rounding: products of other shapes round otherwise."""
+
+    def words(judgement: Judgement) -> tuple[object, ...]:
+        return judgement.label, judgement.raw_label, judgement.truncated, judgement.adapter
+
+    return [words(one) for one in answers] == [words(one) for one in expected] and all(
+        abs(one.probabilities[label] - other.probabilities[label]) < 1e-5
+        for one, other in zip(answers, expected, strict=True)
+        for label in LABELS
+    )
 
 
 def probabilities(results: list[dict[str, Any]]) -> list[list[float]]:

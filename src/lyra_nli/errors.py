@@ -12,6 +12,8 @@ LyraNliError                    exit  http
 │   ├── AdapterNotFoundError       6   404
 │   ├── AdapterExistsError         6   409   the name or the place is taken
 │   └── AdapterInvalidError        6   422   damaged, foreign or unsafe files
+├── BusyError                      1   429   too many pairs wait for the model
+├── LateError                      1   504   not judged before the deadline
 ├── TrainingError                  7   500   a training run could not finish
 └── ServerError                    8   502   the client's view of an ML server that failed
 
@@ -156,6 +158,26 @@ class AdapterInvalidError(AdapterError):
     """The adapter's files are damaged, unsafe, or made for another base model."""
 
     http_status = 422
+
+
+class BusyError(LyraNliError):
+    """Too many pairs wait for the model already.
+
+    Args:
+        retry_after: seconds until there should be room.
+    """
+
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class LateError(LyraNliError):
+    """A request was not judged before its deadline."""
+
+    http_status = 504
 
 
 class TrainingError(LyraNliError):

@@ -76,12 +76,17 @@ class NliSettings(Section):
         None, description="what `POST /nli/adapter/load` loads when the request names nothing"
     )
     max_length: int = Field(512, ge=16, le=4096, description="tokens a pair may have")
-    batch_size: int = Field(32, ge=1, le=1024, description="pairs judged at once")
+    batch_size: int = Field(
+        32, ge=1, le=1024, description="pairs judged at once, but for the server's answers"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the server's answers; auto: bf16 where the processor has it"
+    )
     routes: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="site -> version that judges its premises, {example.org: lora-lyra-v3}"
     )
     resident_versions: int = Field(
-        8, ge=3, description="versions of a base in memory; active, previous and routed ones stay"
+        128, ge=3, description="versions of a base in memory; active, previous and routed ones stay"
     )
 
     @model_validator(mode="after")
@@ -125,6 +130,19 @@ class ServerSettings(Section):
     )
     max_pairs: int = Field(1000, ge=1, description="pairs one request may hold")
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
+    batch_tokens: int = Field(4096, ge=1, description="tokens judged at once, of any requests")
+    batch_wait_ms: float = Field(
+        2.0, ge=0, le=1000, description="how long a busy model waits for company; idle: never"
+    )
+    queue_pairs: int = Field(
+        4000, ge=1, description="pairs that may wait; beyond, the answer is 429"
+    )
+    deadline_seconds: float = Field(
+        300.0, gt=0, description="what is not judged by then is given up: 504"
+    )
+    cache_pairs: int = Field(
+        0, ge=0, description="answers kept for exact repeats by the same weights"
+    )
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,

@@ -250,5 +250,6 @@ class TestRoutes:
     def test_all_routed_versions_fit_into_memory(self):
         routes = {f"site{n}.org": f"v{n % 6}" for n in range(20)}
         assert load_settings(None, {"nli": {"routes": routes, "resident_versions": 9}})
-        (problem,) = problems_of(overrides={"nli": {"routes": routes}})
+        few = {"routes": routes, "resident_versions": 8}
+        (problem,) = problems_of(overrides={"nli": few})
         assert "resident_versions of 9" in problem

@@ -58,6 +58,9 @@ class SlotStatus(BaseModel):
     base_model: str
     base_loaded: bool = Field(description="the base is in memory")
     base_fingerprint: str | None = Field(description="SHA-256 over its weights and configuration")
+    precision: str | None = Field(
+        description="float32, or bfloat16 where feed-forward products run in it"
+    )
     version: str | None
     digest: str | None = Field(description="SHA-256 over the digests of the version's files")
     model_version: str | None

@@ -17,6 +17,7 @@ from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.models.base import load_base
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
+from lyra_nli.training.machine import compute_dtype
 
 LOAD_REASON: Final = "POST /nli/adapter/load"
 
@@ -62,8 +63,8 @@ class Bases:
                 )
             revision = self._nli.revision_of(name)
             base = load_base(name, revision=revision, max_length=self._nli.max_length)
-            residents = self._nli.resident_versions
-            slot = Slot(base, batch_size=self._nli.batch_size, residents=residents)
+            dtype = compute_dtype(self._nli.precision)
+            slot = Slot(base, dtype=dtype, residents=self._nli.resident_versions)
             self._follower.look([*self._slots.values(), slot])
             # Replaced, not changed: the event loop may be walking over it.
             self._slots = {**self._slots, name: slot}
@@ -161,6 +162,7 @@ class Bases:
             "base_model": name,
             "base_loaded": slot is not None,
             "base_fingerprint": slot.base.fingerprint if slot else None,
+            "precision": str(slot.engine.dtype).removeprefix("torch.") if slot else None,
             "version": version.name if version else None,
             "digest": version.digest if version else None,
             "model_version": served.model_version if served else None,

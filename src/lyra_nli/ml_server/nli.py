@@ -1,8 +1,9 @@
 """NLIService: judges pairs with a base or with an adapter version of it, and changes versions.
 
-Two threads do the work, so that the event loop never waits for a model:
+Three threads do the work, so that the event loop never waits for a model:
 
-- *inference* runs every forward pass, one request at a time (torch itself uses all cores);
+- *texts* turns texts into tokens;
+- *inference* runs every forward pass, of batches across requests (torch itself uses all cores);
 - *loader* reads models and versions and is the only one that changes what is current, so that
   two changes never race. Requests go on being answered meanwhile.
 """
@@ -20,10 +21,13 @@ import torch
 
 from lyra_nli.errors import AdapterError, InputError, LyraNliError, ModelError
 from lyra_nli.ml_server.bases import Bases, Change
-from lyra_nli.ml_server.judging import judge_by
+from lyra_nli.ml_server.batching import Batcher
+from lyra_nli.ml_server.cache import Cache
+from lyra_nli.ml_server.judging import judged
 from lyra_nli.ml_server.observer import Observer, Timing
 from lyra_nli.ml_server.slot import PROBE, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.models.encoding import encode
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Version
 from lyra_nli.settings import Settings
@@ -68,6 +72,9 @@ class NLIService:
             1, "nli-inference", initializer=torch.set_num_threads, initargs=(threads,)
         )
         self._loader = ThreadPoolExecutor(1, "nli-loader")
+        self._texts = ThreadPoolExecutor(1, "nli-texts")
+        self._batcher = Batcher(self._inference, settings.ml_server)
+        self._cache = Cache(settings.ml_server.cache_pairs)
         self.ready = False
         self.startup_error: str | None = None
 
@@ -80,7 +87,7 @@ class NLIService:
         self.observer.start()
         try:
             slot = await _on(self._loader, self._bases.loaded, self._nli.fast_model)
-            await _on(self._inference, judge_by, [slot.current], [PROBE])
+            await self._judged(slot, [slot.current], [PROBE])
         except LyraNliError as error:
             self.startup_error = str(error)
             raise
@@ -90,7 +97,7 @@ class NLIService:
     async def close(self) -> None:
         """Finish what runs, drop what waits, and end all threads."""
         self.ready = False
-        for executor in (self._loader, self._inference):
+        for executor in (self._loader, self._texts, self._inference):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
         await asyncio.to_thread(self.observer.close)
 
@@ -116,6 +123,8 @@ class NLIService:
             ModelError: the model is still loading, or can't be loaded.
             AdapterNotFoundError: no version of that name; says what exists.
             AdapterError: a version of the other base, or one that can't be served.
+            BusyError: too many pairs wait already.
+            LateError: the deadline passed.
         """
         slot = await self._slot(use_slow)
         chosen = slot.choose(sources or [""] * len(pairs))
@@ -126,7 +135,7 @@ class NLIService:
             return Answer([], [])
         asked = time.monotonic()
         with self.observer.queued():
-            judgements, began = await _on(self._inference, _judge, chosen, pairs)
+            judgements, began = await self._judged(slot, chosen, pairs)
         timing = Timing(asked, began, time.monotonic())
         self.observer.judged(slot.base.name, pairs, judgements, sources, timing)
         return Answer(judgements, [served.model_version for served in chosen])
@@ -184,6 +193,27 @@ class NLIService:
             "nli_slow": self._bases.get(self._nli.slow_model) is not None,
         }
 
+    async def _judged(
+        self, slot: Slot, chosen: Sequence[Served], pairs: Sequence[Pair]
+    ) -> tuple[list[Judgement], float]:
+        """Judge; tells too when the turn of the first pair came."""
+        rows = await _on(self._texts, encode, slot.base, pairs)
+        known = {
+            i: logits
+            for i, (served, row) in enumerate(zip(chosen, rows, strict=True))
+            if (logits := self._cache.get(served, row)) is not None
+        }
+        asked = [i for i in range(len(rows)) if i not in known]
+        began = time.monotonic()
+        if asked:
+            own, versions = [rows[i] for i in asked], [chosen[i] for i in asked]
+            variants = [served.variant for served in versions]
+            said, began = await self._batcher.logits(slot.engine, own, variants)
+            self._cache.put(versions, own, said)
+            known |= zip(asked, said, strict=True)
+        logits = torch.stack([known[i] for i in range(len(rows))])
+        return judged(slot, chosen, rows, logits), began
+
     async def _slot(self, use_slow: bool) -> Slot:
         name = self._nli.slow_model if use_slow else self._nli.fast_model
         slot = self._bases.get(name)
@@ -223,12 +253,6 @@ def _check_base(versions: Iterable[Version], base_model: str) -> None:
             problems=[f"{v.name} is a version of {v.base_model}" for v in foreign],
             hint="Change use_slow, or name a version of the right base (GET /nli/adapters).",
         )
-
-
-def _judge(chosen: Sequence[Served], pairs: Sequence[Pair]) -> tuple[list[Judgement], float]:
-    """Judge; tells too when the turn of this request came."""
-    began = time.monotonic()
-    return judge_by(chosen, pairs), began
 
 
 async def _on(

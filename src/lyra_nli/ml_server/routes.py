@@ -34,7 +34,9 @@ _ERRORS = {
     404: "no such version; the answer says what exists",
     409: "the registry refuses",
     413: "the request is larger than 64 MB",
+    429: "too many pairs wait already; Retry-After says when to come back",
     422: "the request or the adapter is not valid; every problem is listed",
+    504: "not judged before the deadline",
     503: "the model is loading or can't be had, or the database can't be used",
 }
 
@@ -61,7 +63,7 @@ def create_router(
 def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter:
     router = APIRouter(route_class=LyraRoute, tags=["judging"])
 
-    @router.post("/nli", responses=_errors(404, 409, 413, 422, 503))
+    @router.post("/nli", responses=_errors(404, 409, 413, 422, 429, 503, 504))
     async def nli(request: NLIRequest) -> NLIResponse:
         """Judge whether each premise supports or refutes its hypothesis, or neither."""
         _check(request.pairs, max_pairs)

@@ -15,10 +15,10 @@ from torch import nn
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.evaluation.calibrators import Calibrator
 from lyra_nli.hosts import site_of
-from lyra_nli.models.adapter import adapted_model
+from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base
-from lyra_nli.models.encoding import collate, encode
-from lyra_nli.models.judge import Judge
+from lyra_nli.models.encoding import encode
+from lyra_nli.models.engine import Variant, engine_of
 from lyra_nli.records import Pair
 from lyra_nli.registry.artifact import check_base, verify
 from lyra_nli.registry.versions import Version
@@ -41,7 +41,7 @@ class Served:
     """A model that can judge, and what it is. Never changed once made.
 
     Attributes:
-        judge: the weights, ready to judge.
+        variant: its weights beside the base, for the slot's engine; None is the base itself.
         version: the adapter version in those weights; None is the base itself.
         model_version: names the exact weights: base and fingerprint, adapter and digest.
         loaded_at: ISO-8601, UTC.
@@ -50,7 +50,7 @@ class Served:
         calibration: made for these weights; None while there is none.
     """
 
-    judge: Judge
+    variant: Variant | None
     version: Version | None
     model_version: str
     loaded_at: str
@@ -61,7 +61,7 @@ class Served:
     @property
     def name(self) -> str:
         """The version's name, or ``base``."""
-        return self.judge.adapter
+        return self.version.name if self.version else "base"
 
     def holds(self, version: Version | None) -> bool:
         """Whether these are the weights of that version (None: of the base)."""
@@ -77,26 +77,29 @@ class Slot:
     finishes on the version it started with, whatever is flipped meanwhile.
 
     Args:
+        dtype: of the products that may be narrow, see ``models.engine``.
         residents: built versions kept beside the base; those that are ``pinned`` stay.
     """
 
-    def __init__(self, base: Base, *, batch_size: int, residents: int = 8) -> None:
+    def __init__(
+        self, base: Base, *, dtype: torch.dtype = torch.float32, residents: int = 128
+    ) -> None:
         self.base = base
-        self._batch_size = batch_size
+        self.engine = engine_of(base, dtype)
         self._residents = residents
         self.pristine = Served(
-            judge=Judge(base, batch_size=batch_size),
+            variant=None,
             version=None,
             model_version=_base_version(base),
             loaded_at=now(),
             load_seconds=0.0,
-            own_bytes=_own_bytes(base.model, None),
+            own_bytes=_bytes(base.model),
         )
         self._current = self.pristine
         self._previous = self.pristine.name
         self._routes: Mapping[str, Served] = {}
         # Encoded now, for a tokenizer must not be used by two threads at a time.
-        self._probe = collate(base, encode(base, (PROBE,)))
+        self._probe = encode(base, (PROBE,))
         self._resident: OrderedDict[str, Served] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -138,18 +141,17 @@ class Slot:
                 problems=problems,
             )
         check_base(manifest, self.base.name, self.base.fingerprint)
-        model = adapted_model(self.base, version.path)
-        with torch.inference_mode():
-            # Finite weights may still overflow: see it judge before anyone is answered by it.
-            if not torch.isfinite(model(**self._probe).logits).all():
-                raise AdapterInvalidError(f"{version.name} answers with NaN or infinite values")
+        variant = self.engine.variant(read_adapter(self.base, version.path))
+        # Finite weights may still overflow: see it judge before anyone is answered by it.
+        if not torch.isfinite(self.engine.logits(self._probe, [variant])).all():
+            raise AdapterInvalidError(f"{version.name} answers with NaN or infinite values")
         return Served(
-            judge=Judge(self.base, model, version.name, self._batch_size),
+            variant=variant,
             version=version,
             model_version=f"{_base_version(self.base)}+{version.name}@{version.digest[:12]}",
             loaded_at=now(),
             load_seconds=time.monotonic() - began,
-            own_bytes=_own_bytes(model, self.base.model),
+            own_bytes=variant.own_bytes,
         )
 
     def keep(self, served: Served) -> None:
@@ -218,10 +220,5 @@ def _base_version(base: Base) -> str:
     return f"{base.name}@{base.fingerprint[:12]}"
 
 
-def _own_bytes(model: nn.Module, shared_with: nn.Module | None) -> int:
-    shared = {p.data_ptr() for p in shared_with.parameters()} if shared_with else set()
-    return sum(
-        parameter.numel() * parameter.element_size()
-        for parameter in model.parameters()
-        if parameter.data_ptr() not in shared
-    )
+def _bytes(model: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

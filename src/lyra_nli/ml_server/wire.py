@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from lyra_nli.errors import FeedbackError, InputError, LyraNliError
+from lyra_nli.errors import BusyError, FeedbackError, InputError, LyraNliError
 from lyra_nli.ml_server.schemas import ErrorResponse, NLIPair
 
 MAX_BODY_BYTES: Final = 64 * 2**20
@@ -41,6 +41,10 @@ class LyraRoute(APIRoute):
                 return await handler(await _bounded(request))
             except FeedbackError as error:
                 return _feedback_error(error)
+            except BusyError as error:
+                response = error_response(error.http_status, error.message, hint=error.hint)
+                response.headers["Retry-After"] = str(error.retry_after)
+                return response
             except LyraNliError as error:
                 return error_response(error.http_status, error.message, error.problems, error.hint)
             except RequestValidationError as error:

@@ -82,7 +82,11 @@ def adapted_model(base: Base, adapter_dir: Path) -> nn.Module:
     Raises:
         AdapterInvalidError: naming everything that is wrong with the adapter's files.
     """
-    adapter = read_adapter(base, adapter_dir)
+    return merged_model(base, read_adapter(base, adapter_dir))
+
+
+def merged_model(base: Base, adapter: Adapter) -> nn.Module:
+    """See `adapted_model`."""
     weights = {}
     for module, (a, b) in adapter.matrices.items():
         weight = base.model.get_parameter(f"{module}.weight")

@@ -48,7 +48,8 @@ class Judge:
         rows = encode(self.base, pairs)
         probabilities = softmax(self._forward(rows))
         return [
-            self._judgement(p, row.truncated) for p, row in zip(probabilities, rows, strict=True)
+            judgement(self.base, p, self.adapter, truncated=row.truncated)
+            for p, row in zip(probabilities, rows, strict=True)
         ]
 
     def logits(
@@ -76,16 +77,24 @@ class Judge:
                     progress(len(positions))
         return out
 
-    def _judgement(self, probabilities: NDArray[np.float64], truncated: bool) -> Judgement:
-        best = int(probabilities.argmax())
-        return Judgement(
-            label=LABELS[best],
-            confidence=float(probabilities[best]),
-            probabilities={name: float(p) for name, p in zip(LABELS, probabilities, strict=True)},
-            raw_label=self.base.labels.raw_names[best],
-            truncated=truncated,
-            adapter=self.adapter,
-        )
+
+def judgement(
+    base: Base, probabilities: NDArray[np.float64], adapter: str, *, truncated: bool
+) -> Judgement:
+    """What probabilities [3], in the order of ``LABELS``, say.
+
+    Args:
+        adapter: the version behind them, or ``base``.
+    """
+    best = int(probabilities.argmax())
+    return Judgement(
+        label=LABELS[best],
+        confidence=float(probabilities[best]),
+        probabilities=dict(zip(LABELS, probabilities.tolist(), strict=True)),
+        raw_label=base.labels.raw_names[best],
+        truncated=truncated,
+        adapter=adapter,
+    )
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from lyra_nli.storage.upgrade import init_database
 
 @pytest.fixture
 def slot(world: World) -> Slot:
-    return Slot(world.fast, batch_size=8)
+    return Slot(world.fast)
 
 
 @pytest.fixture

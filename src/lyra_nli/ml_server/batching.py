@@ -1,0 +1,184 @@
+"""Batches across requests: whoever waits for the model is judged together.
+
+While the model works, requests gather; the next batch takes a fair share of each, so that one
+pair does not wait for the thousand that came before it. An idle model starts at once. All of
+this runs on the event loop; only the forward pass has a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import torch
+
+from lyra_nli.errors import BusyError, LateError
+from lyra_nli.models.encoding import EncodedPair
+from lyra_nli.models.engine import Engine
+from lyra_nli.settings import ServerSettings
+
+
+class _Task:
+    """The rows of one request, judged in as many batches as it takes.
+
+    Attributes:
+        left: positions that no batch has taken yet, the longest last.
+        began: when the first batch took some; monotonic seconds.
+    """
+
+    def __init__(
+        self, engine: Engine, rows: Sequence[EncodedPair], variants: Sequence[Any]
+    ) -> None:
+        self.engine, self.rows, self.variants = engine, rows, variants
+        self.left = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        self.began: float | None = None
+        self.answer: asyncio.Future[torch.Tensor] = asyncio.get_running_loop().create_future()
+        self._logits: dict[int, torch.Tensor] = {}
+
+    def take(self, tokens: int) -> list[int]:
+        """Give positions of the longest rows left whose tokens fit."""
+        taken = []
+        while self.left and len(self.rows[self.left[-1]]) <= tokens:
+            taken.append(self.left.pop())
+            tokens -= len(self.rows[taken[-1]])
+        return taken
+
+    def put(self, positions: Sequence[int], logits: Sequence[torch.Tensor]) -> None:
+        """Take the answers; the last ones make the request's answer."""
+        self._logits.update(zip(positions, logits, strict=True))
+        if len(self._logits) == len(self.rows) and not self.answer.done():
+            self.answer.set_result(torch.stack([self._logits[i] for i in range(len(self.rows))]))
+
+
+class Batcher:
+    """One model thread, and the bounded queue before it.
+
+    Args:
+        executor: the model's thread.
+        settings: `batch_tokens`, `batch_wait_ms`, `queue_pairs` and `deadline_seconds` count here.
+    """
+
+    def __init__(self, executor: Executor, settings: ServerSettings) -> None:
+        self._executor, self._settings = executor, settings
+        self._waiting: list[_Task] = []
+        self._background: list[_Task] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+        self._speed = 0.0
+
+    async def logits(
+        self,
+        engine: Engine,
+        rows: Sequence[EncodedPair],
+        variants: Sequence[Any],
+        *,
+        background: bool = False,
+    ) -> tuple[torch.Tensor, float]:
+        """Logits [rows, classes] in the model's own order, and when the first batch began.
+
+        Args:
+            background: judge when nobody waits, however long that takes.
+
+        Raises:
+            BusyError: so many pairs wait already that these are not taken.
+            LateError: the deadline passed.
+        """
+        task = _Task(engine, rows, variants)
+        queue = self._background if background else self._waiting
+        if not background:
+            self._check_room(len(rows))
+        queue.append(task)
+        self._more.set()
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._run(), name="batches")
+        seconds = None if background else self._settings.deadline_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await task.answer
+        except TimeoutError as error:
+            raise LateError(
+                f"not judged within {seconds:g} seconds",
+                hint="Send fewer pairs at a time, or raise ml_server.deadline_seconds.",
+            ) from error
+        finally:
+            if task in queue:  # it was given up
+                queue.remove(task)
+        return answer, task.began or time.monotonic()
+
+    def _check_room(self, count: int) -> None:
+        """A request larger than the whole queue is taken when nothing else waits."""
+        waiting = sum(len(task.left) for task in self._waiting)
+        if waiting and waiting + count > self._settings.queue_pairs:
+            tokens = sum(len(task.rows[i]) for task in self._waiting for i in task.left)
+            raise BusyError(
+                f"{waiting} pairs wait already, {self._settings.queue_pairs} may",
+                retry_after=math.ceil(tokens / self._speed) if self._speed else 1,
+                hint="Try again, or raise ml_server.queue_pairs.",
+            )
+
+    async def _run(self) -> None:
+        """Judge batch after batch until nothing waits."""
+        company = 0
+        while self._waiting or self._background:
+            if company > 1:
+                await self._gather()
+            batch = self._next(self._waiting) or self._next(self._background)
+            company = len(batch)
+            await self._judge(batch)
+
+    async def _gather(self) -> None:
+        """Wait a little for those who were just answered: they tend to come back at once."""
+        end = time.monotonic() + self._settings.batch_wait_ms / 1000
+        while (left := end - time.monotonic()) > 0:
+            waiting = sum(len(task.rows[i]) for task in self._waiting for i in task.left)
+            if waiting >= self._settings.batch_tokens:
+                return
+            self._more.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._more.wait()
+            except TimeoutError:
+                return
+
+    def _next(self, queue: list[_Task]) -> list[tuple[_Task, list[int]]]:
+        """A batch of one engine: a fair share of each request, the rest to who came first."""
+        if not queue:
+            return []
+        tasks = [task for task in queue if task.engine is queue[0].engine]
+        taken: dict[_Task, list[int]] = {task: [] for task in tasks}
+        room = self._settings.batch_tokens
+        for share in (room // len(tasks), room):
+            for task in tasks:
+                rows = task.take(min(share, room))
+                room -= sum(len(task.rows[i]) for i in rows)
+                taken[task] += rows
+        if room == self._settings.batch_tokens:  # its longest row alone is more than a batch
+            taken[tasks[0]] = [tasks[0].left.pop()]
+        batch = [(task, rows) for task, rows in taken.items() if rows]
+        for task, _ in batch:
+            task.began = task.began or time.monotonic()
+            if not task.left:
+                queue.remove(task)
+        return batch
+
+    async def _judge(self, batch: Sequence[tuple[_Task, list[int]]]) -> None:
+        """One forward pass. What goes wrong in it is told to those who asked, not to the others."""
+        began = time.monotonic()
+        rows = [task.rows[i] for task, own in batch for i in own]
+        variants = [task.variants[i] for task, own in batch for i in own]
+        work = asyncio.wrap_future(self._executor.submit(batch[0][0].engine.logits, rows, variants))
+        await asyncio.wait([work])
+        error = asyncio.CancelledError() if work.cancelled() else work.exception()
+        if error is not None:
+            for task, _ in batch:
+                if not task.answer.done():
+                    task.answer.set_exception(error)
+            return
+        self._speed = sum(map(len, rows)) / (time.monotonic() - began)
+        logits = iter(work.result())
+        for task, own in batch:
+            task.put(own, [next(logits) for _ in own])

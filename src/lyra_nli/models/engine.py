@@ -1,0 +1,178 @@
+"""The engine: frozen weights of one base, and any number of versions beside them.
+
+For DeBERTa-v2/v3 sequence classifiers it gives transformers' logits, for rows of several versions
+in one pass. What frozen weights allow:
+
+- Query, key and value are one product, on weights that oneDNN laid out once. Rows lie end to end
+  (`layout`): no product is spent on padding.
+- Position tables are constants (`positions`), a column for every distance. Distances of a row's
+  tokens form a Toeplitz matrix, so that scores by distance become scores by pairs of tokens in a
+  skewed view (Huang et al. 2018, Music Transformer, section 3.4.1): nothing is gathered.
+- The classifier reads the first token: the last layer computes no other beyond keys and values.
+- A version is its low-rank matrices (`delta`), never merged: the base stays as it is, a version
+  can answer once its file is read, and a batch may hold many of them.
+
+Disentangled attention: He et al. (2021), DeBERTa, arXiv:2006.03654, eq. 4. LoRA: Hu et al. (2021),
+arXiv:2106.09685. Other architectures run as transformers has them, their versions merged.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers import DebertaV2ForSequenceClassification
+from transformers.activations import ACT2FN
+
+from lyra_nli.models.adapter import Adapter, merged_model
+from lyra_nli.models.base import Base
+from lyra_nli.models.delta import Delta, LowRank, low_rank
+from lyra_nli.models.encoder import is_disentangled
+from lyra_nli.models.encoding import EncodedPair, collate
+from lyra_nli.models.layer import Layer
+from lyra_nli.models.layout import lay_out
+
+_HEAD = -1
+
+
+class Variant(Protocol):
+    """A version's weights, as its engine wants them."""
+
+    @property
+    def own_bytes(self) -> int:
+        """Memory beside the base."""
+
+
+class Engine(Protocol):
+    """Judges rows by a base and its versions.
+
+    Attributes:
+        dtype: of the products that may be narrow.
+    """
+
+    dtype: torch.dtype
+
+    def variant(self, adapter: Adapter) -> Variant:
+        """Make a version ready to judge; the base is left alone."""
+
+    def logits(self, rows: Sequence[EncodedPair], variants: Sequence[Any]) -> torch.Tensor:
+        """Logits [rows, classes], float32, in the model's own order.
+
+        Args:
+            variants: who judges each row, of `variant`; None is the base.
+        """
+
+
+def engine_of(base: Base, dtype: torch.dtype = torch.float32) -> Engine:
+    """The fastest exact engine for a base."""
+    # Without position terms there are no tables; no released model is like that.
+    if is_disentangled(base.model) and base.model.config.pos_att_type:
+        return DebertaEngine(base.model, base.max_length, dtype)
+    return PlainEngine(base, dtype)
+
+
+class DebertaEngine:
+    """A DeBERTa-v2/v3 classifier whose weights don't change; see the module's text.
+
+    The feed-forward products run in `dtype`, everything else in float32; see `layer.NARROW`.
+
+    Args:
+        model: transformers' module tree, which is read and never changed.
+        reach: tokens of the longest row.
+        dtype: float32, exact to rounding; or bfloat16, where the hardware multiplies it.
+    """
+
+    def __init__(
+        self, model: DebertaV2ForSequenceClassification, reach: int, dtype: torch.dtype
+    ) -> None:
+        self.model, self.dtype = model, dtype
+        encoder = model.deberta.encoder
+        with torch.inference_mode():
+            positions = encoder.get_rel_embedding()
+            self._layers = [
+                Layer(number, layer, f"deberta.encoder.layer.{number}", positions, reach, dtype)
+                for number, layer in enumerate(encoder.layer)
+            ]
+
+    def variant(self, adapter: Adapter) -> Delta:
+        """See `Engine`."""
+        sites: dict[tuple[int, str], LowRank] = {}
+        tables = {}
+        with torch.inference_mode():
+            for name in ("pooler.dense", "classifier"):
+                if low := low_rank(adapter, [(name, 1.0)], torch.float32):
+                    sites[_HEAD, name] = low
+            for number, layer in enumerate(self._layers):
+                sites |= layer.sites(adapter)
+                if correction := layer.correction(adapter):
+                    tables[number] = correction
+        return Delta(sites, tables)
+
+    def logits(self, rows: Sequence[EncodedPair], variants: Sequence[Delta | None]) -> torch.Tensor:
+        """See `Engine`."""
+        owners: dict[Delta | None, int] = {}
+        layout = lay_out(rows, [owners.setdefault(delta, len(owners)) for delta in variants])
+        layout = layout.to(self.model.classifier.weight.device)
+        deltas = list(owners)
+        with torch.inference_mode():
+            hidden = self.model.deberta.embeddings(**layout.inputs)[0]
+            for layer in self._layers:
+                hidden = layer(hidden, layout, deltas, last=layer is self._layers[-1])
+            parts = [(segment.rows, deltas[segment.owner]) for segment in layout.segments]
+            pooled = self._head("pooler.dense", hidden, parts)
+            pooled = ACT2FN[self.model.config.pooler_hidden_act](pooled)
+            logits = torch.empty(len(rows), self.model.num_labels)
+            logits[layout.order] = self._head("classifier", pooled, parts).cpu()
+        return logits
+
+    def _head(
+        self, name: str, x: torch.Tensor, parts: Sequence[tuple[slice, Delta | None]]
+    ) -> torch.Tensor:
+        y: torch.Tensor = self.model.get_submodule(name)(x)
+        for part, delta in parts:
+            if delta and (_HEAD, name) in delta.sites:
+                delta.sites[_HEAD, name].add(y[part], x[part])
+        return y
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """A base with an adapter merged in."""
+
+    model: nn.Module
+    own_bytes: int
+
+
+class PlainEngine:
+    """Any architecture, by transformers' own forward pass: one pass a version."""
+
+    def __init__(self, base: Base, dtype: torch.dtype) -> None:
+        self.base, self.dtype = base, dtype
+
+    def variant(self, adapter: Adapter) -> Merged:
+        """See `Engine`."""
+        touched = [self.base.model.get_parameter(f"{name}.weight") for name in adapter.matrices]
+        size = sum(weight.numel() * weight.element_size() for weight in touched)
+        return Merged(merged_model(self.base, adapter), size)
+
+    def logits(
+        self, rows: Sequence[EncodedPair], variants: Sequence[Merged | None]
+    ) -> torch.Tensor:
+        """See `Engine`."""
+        positions: dict[Merged | None, list[int]] = defaultdict(list)
+        for position, variant in enumerate(variants):
+            positions[variant].append(position)
+        logits = torch.empty(len(rows), len(self.base.labels.order))
+        for variant, own in positions.items():
+            model = variant.model if variant else self.base.model
+            batch = collate(self.base, [rows[i] for i in own])
+            device = next(model.parameters()).device
+            narrow = self.dtype != torch.float32
+            with torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=narrow):
+                said = model(**{name: value.to(device) for name, value in batch.items()}).logits
+            logits[own] = said.float().cpu()
+        return logits

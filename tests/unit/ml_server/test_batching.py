@@ -1,0 +1,170 @@
+"""Batches across requests: fair, bounded, in time, and every answer with its own request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from lyra_nli.errors import BusyError, LateError
+from lyra_nli.ml_server.batching import Batcher
+from lyra_nli.models.encoding import EncodedPair
+from lyra_nli.settings import ServerSettings
+
+
+class Gated:
+    """An engine that answers with row length and variant, when it is let."""
+
+    dtype = torch.float32
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def logits(self, rows, variants):
+        self.batches.append([len(row) for row in rows])
+        self.entered.set()
+        assert self.gate.wait(10)
+        if any(variant == "broken" for variant in variants):
+            raise RuntimeError("no memory")
+        return torch.tensor(
+            [[len(row), v or 0, 0.0] for row, v in zip(rows, variants, strict=True)]
+        )
+
+
+def rows(*lengths: int) -> list[EncodedPair]:
+    return [EncodedPair((1,) * n, (0,) * n, truncated=False) for n in lengths]
+
+
+@pytest.fixture
+def engine() -> Gated:
+    return Gated()
+
+
+def run(settings: ServerSettings, scenario) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        asyncio.run(scenario(Batcher(executor, settings)))
+
+
+async def held(batcher: Batcher, engine: Gated, *lengths: int) -> asyncio.Task:
+    """Begin a request and keep the model busy with it."""
+    engine.gate.clear()
+    engine.entered.clear()
+    task = asyncio.create_task(batcher.logits(engine, rows(*lengths), [None] * len(lengths)))
+    await asyncio.to_thread(engine.entered.wait, 10)
+    return task
+
+
+def test_requests_that_come_meanwhile_share_a_batch(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        others = [
+            asyncio.create_task(batcher.logits(engine, rows(n, n + 1), [n, n])) for n in (10, 20)
+        ]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        assert (await first)[0].tolist() == [[5, 0, 0]]
+        for n, task in zip((10, 20), others, strict=True):
+            assert (await task)[0].tolist() == [[n, n, 0], [n + 1, n, 0]]
+        assert engine.batches == [[5], [11, 10, 21, 20]]
+
+    run(ServerSettings(), scenario)
+
+
+def test_a_large_request_leaves_room_for_a_small_one(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        large = asyncio.create_task(batcher.logits(engine, rows(*[10] * 20), [None] * 20))
+        small = asyncio.create_task(batcher.logits(engine, rows(9), [None]))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, large, small)
+        assert engine.batches[1] == [10] * 9 + [9]  # a half each, then the room that is left
+        assert sum(map(len, engine.batches)) == 22
+
+    run(ServerSettings(batch_tokens=100), scenario)
+
+
+def test_a_row_longer_than_a_batch_goes_alone(engine):
+    async def scenario(batcher: Batcher) -> None:
+        answer, _ = await batcher.logits(engine, rows(3, 50), [None, None])
+        assert answer[:, 0].tolist() == [3, 50]
+        assert engine.batches == [[50], [3]]
+
+    run(ServerSettings(batch_tokens=10), scenario)
+
+
+def test_too_many_are_told_when_to_come_back(engine):
+    async def scenario(batcher: Batcher) -> None:
+        await batcher.logits(engine, rows(5), [None])
+        first = await held(batcher, engine, 5)
+        waiting = asyncio.create_task(batcher.logits(engine, rows(*[5] * 9), [None] * 9))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="9 pairs wait already, 10 may") as error:
+            await batcher.logits(engine, rows(5, 5), [None, None])
+        assert error.value.retry_after >= 1
+        engine.gate.set()
+        await asyncio.gather(first, waiting)
+        await batcher.logits(engine, rows(*[5] * 12), [None] * 12)  # alone, it may be larger
+
+    run(ServerSettings(queue_pairs=10), scenario)
+
+
+def test_what_is_late_is_given_up_and_never_judged(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        with pytest.raises(LateError, match=r"within 0\.05 seconds"):
+            await batcher.logits(engine, rows(7), [None])
+        engine.gate.set()
+        with pytest.raises(LateError):
+            await first
+        await batcher.logits(engine, rows(8), [None])
+        assert engine.batches == [[5], [8]]
+
+    run(ServerSettings(deadline_seconds=0.05), scenario)
+
+
+def test_the_background_waits_until_nobody_else_does(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        late = asyncio.create_task(batcher.logits(engine, rows(6), [None], background=True))
+        await asyncio.sleep(0)
+        urgent = asyncio.create_task(batcher.logits(engine, rows(7), [None]))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, late, urgent)
+        assert engine.batches == [[5], [7], [6]]
+
+    run(ServerSettings(), scenario)
+
+
+def test_engines_are_not_mixed(engine):
+    other = Gated()
+
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        tasks = [
+            asyncio.create_task(batcher.logits(one, rows(n), [None]))
+            for one, n in ((engine, 6), (other, 7), (engine, 8))
+        ]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, *tasks)
+        assert (engine.batches, other.batches) == ([[5], [6, 8]], [[7]])
+
+    run(ServerSettings(), scenario)
+
+
+def test_a_failure_reaches_those_who_asked_and_the_next_is_answered(engine):
+    async def scenario(batcher: Batcher) -> None:
+        with pytest.raises(RuntimeError, match="no memory"):
+            await batcher.logits(engine, rows(5), ["broken"])
+        answer, _ = await batcher.logits(engine, rows(6), [None])
+        assert answer.tolist() == [[6, 0, 0]]
+
+    run(ServerSettings(), scenario)
