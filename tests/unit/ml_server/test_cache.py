@@ -39,10 +39,8 @@ def test_repeats_are_not_judged_again(world: World, kept: int, batches: int) -> 
         try:
             first = (await service.judge(PAIRS)).judgements
             assert (await service.judge(PAIRS)).judgements == first
-            assert (
-                len((await service.judge(PAIRS, adapters=["base", "base", "base"])).judgements) == 3
-            )
-            assert len(judged) + (kept == 100) == batches
+            assert (await service.judge(PAIRS, adapters=["base"] * 3)).judgements == first
+            assert len(judged) == batches
         finally:
             await service.close()
 
