@@ -18,7 +18,7 @@ from lyra_nli.models.positions import Correction, PositionTables
 
 NARROW = ("merge", "widen", "narrow")
 """The products that may run in bfloat16. Queries and keys may not: rounded, they move the scores
-of every token, and answers by three times as much (`benchmarks/serving.py --only precision`)."""
+of every pair of tokens."""
 
 
 class Layer:
