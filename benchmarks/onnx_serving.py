@@ -35,7 +35,7 @@ def exported(base: Base, threads: int) -> Callable[[Mapping[str, torch.Tensor]],
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         torch.onnx.export(
-            _Logits(base.model),
+            _Logits(base.model).eval(),  # else the exporter leaves the base in training mode
             (ids, ids),
             file,
             input_names=["input_ids", "attention_mask"],
