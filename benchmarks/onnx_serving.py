@@ -45,6 +45,8 @@ def exported(base: Base, threads: int) -> Callable[[Mapping[str, torch.Tensor]],
         )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Its threads wait in a loop for the next call, on the cores that the others need.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
 
     def judge(batch: Mapping[str, torch.Tensor]) -> NDArray[Any]:
