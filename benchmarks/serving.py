@@ -153,7 +153,7 @@ def latency(base: Base, rows: Rows, repeat: int, threads: int) -> None:
 
 def precision(base: Base, rows: Rows) -> None:
     """Answers of both precisions against transformers' float32."""
-    batches = list(by_length(rows, 32))
+    batches = list(by_length([len(row) for row in rows], 32))
 
     def all_of(way: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
         said = torch.empty(len(rows), 3)

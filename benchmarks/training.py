@@ -47,6 +47,7 @@ from transformers import (
     DebertaV2ForSequenceClassification,
 )
 
+from lyra_nli.cli.environment import TUNED
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.loop import trainer_of
@@ -74,13 +75,6 @@ WAYS = (
 SIZES = (1_000, 10_000, 50_000)
 GROWTH_CACHE_MB = 256
 PASSES_PAIRS = 320
-
-OURS = {
-    "GOMP_SPINCOUNT": "2000",
-    "LRU_CACHE_CAPACITY": "64",
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
-}
-"""What `lyra-nli` sets for itself; the peer runs in the environment as it is."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +133,7 @@ def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000
         ),
         "ours, default": Setup("ours", pairs=pairs, model=model),
         "ours, default, hidden states cached": Setup("cached", pairs=pairs, model=model),
+        "ours, upper four layers": Setup("ours", pairs=pairs, model=model, layers="4"),
     }
     runs = in_turn(setups, options.seeds)
     rows = {name: medians(found) for name, found in runs.items()}
@@ -302,7 +297,8 @@ def whole(options: argparse.Namespace) -> None:
 
 def run(setup: Setup) -> dict[str, float]:
     """Fit in a process of its own, so that memory is its own."""
-    ours = {} if setup.way in ("trainer", "full") else OURS
+    # What `lyra-nli` sets for itself; the peer runs in the environment as it is.
+    ours = {} if setup.way in ("trainer", "full") else TUNED
     text = command(
         sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(vars(setup)),
         environment={**os.environ, **ours},

@@ -14,6 +14,7 @@ from lyra_nli.cli.calibration import calibrate, calibration
 from lyra_nli.cli.data import dataset, due
 from lyra_nli.cli.database import db
 from lyra_nli.cli.demo import demo
+from lyra_nli.cli.environment import tune
 from lyra_nli.cli.feedback import domains, reviews
 from lyra_nli.cli.gate import gate
 from lyra_nli.cli.mcp import mcp
@@ -62,13 +63,7 @@ for command in (
 
 def main() -> None:
     """Run the command line; an expected error is a message and an exit code, not a traceback."""
-    # Threads that wait for each other should sleep soon, not spin: on a machine that does other
-    # things as well, a spinning thread keeps the one it waits for from running.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # A kernel for every length that was ever seen takes hundreds of megabytes; a few dozen of
-    # the latest are as fast.
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    tune()
     # Libraries that draw a bar for reading a local file, and warn about their own deprecations.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

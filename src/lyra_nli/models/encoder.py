@@ -2,12 +2,12 @@
 
 It runs transformers' own modules (adapters inside them included), and gives its logits:
 
-- Position rows. Transformers projects all 512 relative-position rows in every layer; a pair of
-  L tokens can meet 2L-1 of them at most. Only those are scored, and what frozen weights make of
-  them is kept; an adapter that still learns adds its low-rank part anew.
+- Position rows. Transformers projects all 512 relative-position rows in every layer. What frozen
+  weights make of them is kept; an adapter that still learns adds its low-rank part anew. Tokens
+  are scored against the distances that occur in their row, 2L-1 at most, and no others.
 - The last layer. The classifier reads the first token alone: its query, its output and its
   feed-forward part are computed for that token only.
-- One relative-position index per length, no copies of the tables per batch row.
+- Attention is one step, forward and backward, see `attention`.
 
 Disentangled attention: He et al. (2021), DeBERTa, arXiv:2006.03654, eq. 4; log buckets: DeBERTa
 v2. Other architectures run as transformers has them.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeGuard
 
@@ -26,21 +25,17 @@ from torch import nn
 from transformers import DebertaV2ForSequenceClassification
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
+from lyra_nli.models.attention import attend
 from lyra_nli.models.low_rank import LowRankLinear
 
 Forward = Callable[..., torch.Tensor]
 """Takes what `encoding.collate` gives; returns logits [rows, classes], the model's own order."""
 
 
-def forward_of(model: nn.Module, *, frozen: bool) -> Forward:
-    """The fastest exact forward pass for this model.
-
-    Args:
-        frozen: no weight changes any more but those of a `LowRankLinear`'s adapter, so that
-            tables may be kept.
-    """
+def forward_of(model: nn.Module) -> Forward:
+    """The fastest exact forward pass for a model in which nothing learns but adapters."""
     if is_disentangled(model):
-        return DebertaForward(model, frozen=frozen)
+        return DebertaForward(model)
 
     def plain(**batch: torch.Tensor) -> torch.Tensor:
         dtype = _narrowest(model)
@@ -67,14 +62,13 @@ class DebertaForward:
     The encoder may be of another float type than embeddings and classifier.
 
     Args:
-        model: transformers' module tree; it is read, never changed.
-        frozen: keep what the frozen weights make of the position rows, a layer
-            [heads, head size, rows].
+        model: transformers' module tree; it is read, never changed. No weight may change later
+            but those of a `LowRankLinear`'s adapter: what the others make of the position rows
+            is kept.
     """
 
-    def __init__(self, model: DebertaV2ForSequenceClassification, *, frozen: bool) -> None:
+    def __init__(self, model: DebertaV2ForSequenceClassification) -> None:
         self.model = model
-        self.frozen = frozen
         attention = model.deberta.encoder.layer[0].attention.self
         self._heads: int = attention.num_attention_heads
         self._span: int = attention.pos_ebd_size
@@ -125,13 +119,12 @@ class DebertaForward:
         self, numbers: range, hidden: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
         encoder = self.model.deberta.encoder
-        positions = _positions(hidden.shape[1], self._span, self._buckets, self._reach)
-        positions = positions.to(hidden.device)
-        blocked = attention_mask[:, None, None, :] == 0
+        absent = attention_mask == 0
+        blocked = absent if absent.any() else None
         rows = encoder.get_rel_embedding()
         for number in numbers:
             layer, last = encoder.layer[number], number == self.layers - 1
-            hidden = self._layer(number, layer, hidden, blocked, positions, rows, last=last)
+            hidden = self._layer(number, layer, hidden, blocked, rows, last=last)
         return hidden
 
     def _layer(
@@ -139,8 +132,7 @@ class DebertaForward:
         number: int,
         layer: Any,
         hidden: torch.Tensor,
-        blocked: torch.Tensor,
-        positions: _Positions,
+        blocked: torch.Tensor | None,
         rows: torch.Tensor,
         *,
         last: bool,
@@ -148,83 +140,65 @@ class DebertaForward:
         """One layer; the last one for the first token only: [rows, 1, size]."""
         attention = layer.attention.self
         asking = hidden[:, :1] if last else hidden
-        query = self._split(attention.query_proj(asking))
-        key = self._split(attention.key_proj(hidden))
-        value = self._split(attention.value_proj(hidden))
-        scale = math.sqrt(query.shape[-1] * (1 + len(self._kinds)))
-        query, scaled_key = query / scale, key / scale
-        scores = query @ key.transpose(-1, -2)
-        place = positions.index[: query.shape[2]]
-        if "c2p" in self._kinds:
-            seen = query @ self._table(number, attention, "c2p", rows, positions)
-            scores = scores + seen.gather(-1, place.expand(*seen.shape[:2], -1, -1))
-        if "p2c" in self._kinds:
-            seen = scaled_key @ self._table(number, attention, "p2c", rows, positions)
-            # The bucket of i - j is minus that of j - i, so one index serves both directions.
-            back = place.transpose(0, 1).expand(*seen.shape[:2], -1, -1)
-            scores = scores + seen.gather(-1, back).transpose(-1, -2)
-        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
-        context = scores.softmax(dim=-1).to(value.dtype) @ value
-        merged = context.transpose(1, 2).flatten(2)
-        attended = layer.attention.output(merged, asking)
+        length, asked = hidden.shape[1], asking.shape[1]
+        size = hidden.shape[-1] // self._heads
+        context = attend(
+            attention.query_proj(asking),
+            attention.key_proj(hidden),
+            attention.value_proj(hidden),
+            self._table(number, attention, "c2p", rows, length, asked),
+            self._table(number, attention, "p2c", rows, length, asked),
+            blocked,
+            heads=self._heads,
+            scale=1 / math.sqrt(size * (1 + len(self._kinds))),
+        )
+        attended = layer.attention.output(context, asking)
         output: torch.Tensor = layer.output(layer.intermediate(attended), attended)
         return output
 
     def _table(
-        self, number: int, attention: Any, kind: str, rows: torch.Tensor, positions: _Positions
-    ) -> torch.Tensor:
-        """Projected position rows in use, one layer: [heads, head size, rows]."""
+        self,
+        number: int,
+        attention: Any,
+        kind: str,
+        rows: torch.Tensor,
+        length: int,
+        asked: int,
+    ) -> torch.Tensor | None:
+        """What one layer makes of every distance there is: [heads, head size, columns]."""
+        if kind not in self._kinds:
+            return None
         content = "key" if kind == "c2p" else "query"
         name = f"{content}_proj" if attention.share_att_key else f"pos_{content}_proj"
         projection = getattr(attention, name)
-        used = slice(positions.low, positions.high)
-        if not self.frozen:
-            return self._turn(projection(rows[used]))
         learns = isinstance(projection, LowRankLinear)
         if (number, kind) not in self._tables:
             project = projection.frozen if learns else projection
             self._tables[number, kind] = self._turn(project(rows))
-        table = self._tables[number, kind][:, :, used]
-        return table + self._turn(projection.low_rank(rows[used])) if learns else table
+        reach = (self._span, self._buckets, self._reach)
+        columns = _columns(kind, length, asked, *reach).to(rows.device)
+        table = self._tables[number, kind].index_select(-1, columns)
+        return table + self._turn(projection.low_rank(rows[columns])) if learns else table
 
     def _turn(self, rows: torch.Tensor) -> torch.Tensor:
         """[rows, size] -> [heads, head size, rows]."""
-        return self._split(rows[None])[0].transpose(-1, -2)
-
-    def _split(self, states: torch.Tensor) -> torch.Tensor:
-        """[rows, length, size] -> [rows, heads, length, head size]."""
-        rows, length, _ = states.shape
-        return states.view(rows, length, self._heads, -1).transpose(1, 2)
+        return rows.view(len(rows), self._heads, -1).permute(1, 2, 0)
 
 
-@dataclass(frozen=True)
-class _Positions:
-    """Which position rows pairs of one length use.
-
-    Attributes:
-        index: row for query i and key j, counted from `low`; int64 [length, length].
-        low, high: the range of rows in use.
-    """
-
-    index: torch.Tensor
-    low: int
-    high: int
-
-    def to(self, device: torch.device) -> _Positions:
-        return self if device.type == "cpu" else replace(self, index=self.index.to(device))
-
-
-@lru_cache(maxsize=512)
-def _positions(length: int, span: int, buckets: int, reach: int) -> _Positions:
+@lru_cache(maxsize=1024)
+def _columns(
+    kind: str, length: int, asked: int, span: int, buckets: int, reach: int
+) -> torch.Tensor:
+    """The position row of each of a table's columns, see `attention.attend`; int64 [columns]."""
     # A tensor made in inference mode could not take part in training later.
     with torch.inference_mode(mode=False):
-        steps = torch.arange(length)
-        relative = steps[:, None] - steps[None, :]
+        if kind == "c2p":
+            behind = torch.arange(asked - 1, -length, -1)
+        else:
+            behind = torch.arange(1 - length, asked)
         if buckets > 0 and reach > 0:
-            relative = make_log_bucket_position(relative, buckets, reach).to(torch.long)
-        index = (relative + span).clamp(0, 2 * span - 1)
-        low, high = int(index.min()), int(index.max()) + 1
-        return _Positions(index - low, low, high)
+            behind = make_log_bucket_position(behind, buckets, reach).to(torch.long)
+        return (behind + span).clamp(0, 2 * span - 1)
 
 
 def _narrowest(model: nn.Module) -> torch.dtype:

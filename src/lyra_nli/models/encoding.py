@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from lyra_nli.errors import InputError
 from lyra_nli.models.base import Base
 from lyra_nli.records import Example, Pair
+
+_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +87,29 @@ def collate(
     return batch
 
 
-def by_length(
-    rows: Sequence[EncodedPair], batch_size: int, tokens: int | None = None
-) -> Iterator[list[int]]:
-    """Positions of rows in batches of similar length, longest first: little padding.
+def padded_length(length: int, most: int) -> int:
+    """Tokens that rows of a length are padded to, at most `most`.
+
+    Every shape of a product wants a kernel of its own, which takes longer to compile than a few
+    tokens more take to multiply: few lengths, few shapes.
+    """
+    return min(-(-length // _STEP) * _STEP, most)
+
+
+def by_length(lengths: Sequence[int], rows: int, tokens: int | None = None) -> Iterator[list[int]]:
+    """Positions of rows in passes of similar length, longest first: little padding, few shapes.
 
     Args:
-        batch_size: rows a batch may hold.
-        tokens: padded tokens a batch may hold, if it is more than one row.
+        lengths: tokens of each row.
+        rows: that a pass may hold; it holds a power of two of them.
+        tokens: padded tokens a pass may hold, if it is more than one row.
     """
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0
     while start < len(order):
-        longest = len(rows[order[start]])
-        count = min(batch_size, max(1, tokens // longest)) if tokens else batch_size
+        longest = padded_length(lengths[order[start]], sys.maxsize)
+        room = min(rows, max(1, tokens // longest)) if tokens else rows
+        count = 1 << (min(room, len(order) - start).bit_length() - 1)
         yield order[start : start + count]
         start += count
 

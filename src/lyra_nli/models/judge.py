@@ -37,7 +37,7 @@ class Judge:
         self.model = model if model is not None else base.model
         self.adapter = adapter
         self.batch_size = batch_size
-        self._logits_of = forward_of(self.model, frozen=True)
+        self._logits_of = forward_of(self.model)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """Judge pairs, answers in the same order.
@@ -69,7 +69,7 @@ class Judge:
         order = list(self.base.labels.order)
         device = next(self.model.parameters()).device
         with torch.inference_mode():
-            for positions in by_length(rows, self.batch_size):
+            for positions in by_length([len(row) for row in rows], self.batch_size):
                 batch = collate(self.base, [rows[i] for i in positions])
                 logits = self._logits_of(**{key: value.to(device) for key, value in batch.items()})
                 out[positions] = logits[:, order].float().cpu().numpy()

@@ -94,5 +94,5 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1] and not ctx.same:
             for_low = (ctx.scale * (through @ a)).view(shape)
         for_a = ctx.scale * (through.T @ rows).float()
-        for_b = ctx.scale * (out.T @ inner).float()
+        for_b = ctx.scale * (inner.T @ out).T.float()  # oneDNN is faster this way round
         return for_x, for_low, None, None, for_a, for_b, None

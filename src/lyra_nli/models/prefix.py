@@ -18,13 +18,12 @@ from torch import nn
 
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoder import DebertaForward, forward_of, is_disentangled
-from lyra_nli.models.encoding import EncodedPair, collate
+from lyra_nli.models.encoding import EncodedPair, collate, padded_length
 from lyra_nli.models.lora import first_adapted_layer
 from lyra_nli.models.shelf import Shelf
 
-_STEP = 16
 _TOKENS = 1024
-_ROUNDING = 1
+_ROUNDING = 2
 """Raise it when the forward pass rounds otherwise than before: kept states are of no use then."""
 
 
@@ -50,7 +49,7 @@ def reader_of(
     """
     layer = first_adapted_layer(model)
     if is_disentangled(model) and cache is not None and layer > 0:
-        return Prefix(base, DebertaForward(model, frozen=True), layer, device, cache, limit)
+        return Prefix(base, DebertaForward(model), layer, device, cache, limit)
     return Whole(base, model, device)
 
 
@@ -59,11 +58,11 @@ class Whole:
 
     def __init__(self, base: Base, model: nn.Module, device: torch.device) -> None:
         self.base, self.device = base, device
-        self.forward = forward_of(model, frozen=True)
+        self.forward = forward_of(model)
 
     def __call__(self, rows: Sequence[EncodedPair]) -> torch.Tensor:
         """See `Reader`."""
-        batch = collate(self.base, rows)
+        batch = collate(self.base, rows, padded_length(max(map(len, rows)), self.base.max_length))
         return self.forward(**{key: value.to(self.device) for key, value in batch.items()}).float()
 
     def fill(self, rows: Sequence[EncodedPair], progress: Callable[[int], None]) -> None:
@@ -104,9 +103,12 @@ class Prefix:
         """See `Reader`; gradients reach the adapters."""
         states = self._states(rows)
         lengths = torch.tensor([len(row) for row in rows])
-        hidden = nn.utils.rnn.pad_sequence(states, batch_first=True).to(self.device)
-        mask = (torch.arange(hidden.shape[1]) < lengths[:, None]).long().to(self.device)
-        return self.forward.upper(self.layer, hidden, mask).float()
+        length, _ = self._shape(int(lengths.max()))
+        hidden = states[0].new_zeros(len(rows), length, states[0].shape[1])
+        for place, state in zip(hidden, states, strict=True):
+            place[: len(state)] = state
+        mask = (torch.arange(length) < lengths[:, None]).long()
+        return self.forward.upper(self.layer, hidden.to(self.device), mask.to(self.device)).float()
 
     def fill(self, rows: Sequence[EncodedPair], progress: Callable[[int], None]) -> None:
         """Compute what is not there yet, in full batches."""
@@ -143,7 +145,7 @@ class Prefix:
     def _shape(self, length: int) -> tuple[int, int]:
         """Tokens a row and rows a batch for pairs of this length."""
         window: int = self.forward.model.config.max_position_embeddings
-        padded = min(-(-length // _STEP) * _STEP, window)
+        padded = padded_length(length, window)
         return padded, max(1, _TOKENS // padded)
 
     def _same_shape(self, rows: Sequence[EncodedPair]) -> Iterator[list[EncodedPair]]:

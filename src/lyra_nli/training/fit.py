@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import get_linear_schedule_with_warmup
 
 from lyra_nli.errors import TrainingError
+from lyra_nli.models.encoding import by_length
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.batches import epoch_rows, length_batches
 from lyra_nli.training.checkpoint import Checkpoints
@@ -185,10 +186,9 @@ class Fit:
 
     def _parts(self, batch: list[int]) -> Iterator[list[int]]:
         """Cut a batch into passes: few enough rows, and few enough tokens, to bound memory."""
-        longest = max(self.lengths[row] for row in batch)
-        size = max(1, min(self.micro_batch, self.pass_tokens // longest))
-        for start in range(0, len(batch), size):
-            yield batch[start : start + size]
+        lengths = [self.lengths[row] for row in batch]
+        for places in by_length(lengths, self.micro_batch, self.pass_tokens):
+            yield [batch[place] for place in places]
 
     def _loss(self, part: list[int]) -> torch.Tensor:
         """Summed loss of some rows: weighted cross-entropy + kl_weight * KL(base || model)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -34,12 +34,16 @@ def deterministic(seed: int, threads: int | None) -> Iterator[None]:
     torch.set_num_threads(threads or before)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for then
     torch.use_deterministic_algorithms(True)
+    # Every new tensor would be filled with NaN first; nothing here reads what it did not write.
+    memory: Any = torch.utils.deterministic
+    filled, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(strict)
+            memory.fill_uninitialized_memory = filled
             torch.set_num_threads(before)
 
 

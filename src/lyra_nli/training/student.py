@@ -89,6 +89,7 @@ class Student:
         out = torch.empty(len(rows), lessons.teacher.shape[1])
         encoded = [lessons.encoded[row] for row in rows]
         with torch.no_grad():  # not inference mode: tables made here take part in training
-            for positions in by_length(encoded, _EVAL_ROWS, _EVAL_TOKENS):
+            lengths = [len(row) for row in encoded]
+            for positions in by_length(lengths, _EVAL_ROWS, _EVAL_TOKENS):
                 out[positions] = self.read([encoded[i] for i in positions]).cpu()
         return out

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from lyra_nli.errors import InputError
 from lyra_nli.models.base import Base, load_base
-from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode, misfits
+from lyra_nli.models.encoding import (
+    EncodedPair,
+    by_length,
+    collate,
+    encode,
+    misfits,
+    padded_length,
+)
 from lyra_nli.records import Example, Pair
 
 SPELT = ["[SEP]", "[CLS]", "[PAD]", "[MASK]", "[UNK]", "</s>", "<s>", "<pad>", "<mask>", "<unk>"]
@@ -212,15 +219,25 @@ class TestCollate:
 
 @given(
     lengths=st.lists(st.integers(1, 50), max_size=40),
-    batch_size=st.integers(1, 9),
+    rows=st.integers(1, 9),
+    tokens=st.none() | st.integers(1, 200),
 )
-def test_batches_by_length_hold_every_row_once(lengths, batch_size):
-    rows = [EncodedPair((1,) * length, (0,) * length, truncated=False) for length in lengths]
-    batches = list(by_length(rows, batch_size))
-    flat = [position for batch in batches for position in batch]
+def test_passes_by_length_hold_every_row_once(lengths, rows, tokens):
+    passes = list(by_length(lengths, rows, tokens))
+    flat = [position for each in passes for position in each]
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[position] for position in flat] == sorted(lengths, reverse=True)
-    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert {len(each) for each in passes} <= {1, 2, 4, 8}
+    assert all(len(each) <= rows for each in passes)
+    if tokens:
+        padded = [len(each) * padded_length(lengths[each[0]], 512) for each in passes]
+        assert all(
+            size <= tokens or len(each) == 1 for size, each in zip(padded, passes, strict=True)
+        )
+
+
+def test_rows_are_padded_to_few_lengths():
+    assert {padded_length(length, 40) for length in range(1, 41)} == {16, 32, 40}
 
 
 def test_misfits_are_what_encode_refuses(base: Base) -> None:

@@ -386,7 +386,7 @@ class TestMemory:
         assert fitted.steps == 3
 
     def test_an_odd_batch_is_halved_downwards(self, deberta, tmp_path, memory):
-        memory(4)
+        memory(2)
         run = train(deberta, tmp_path, examples(26), epochs=1, batch_size=13)
         assert run.trained.fitted.micro_batch == 3
 
