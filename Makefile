@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Test processes. Each computes with one thread: together faster than one process with as many.
+WORKERS ?= 2
 
 .PHONY: demo test check format bench bench-train bench-learn bench-gate bench-monitoring bench-feedback clean
 
@@ -10,7 +12,7 @@ demo: $(READY)  ## the whole loop on a sample project, in ./demo
 	$(BIN)/lyra-nli demo
 
 test: $(READY)  ## unit, integration and end-to-end tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, format, types, and the direction of imports
 	$(BIN)/ruff check .

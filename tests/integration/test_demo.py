@@ -16,7 +16,10 @@ from lyra_nli.storage.engine import open_database
 pytestmark = pytest.mark.integration
 
 
-def test_the_demo_plays_the_loop_on_own_pairs(tmp_path: Path) -> None:
+def test_the_demo_plays_the_loop_on_own_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRA_TRAINING__FOLDS", "2")  # three trainings instead of six
     settings = tiny_settings(tmp_path)
     file = write_reviews(settings, tmp_path, reviewed_pairs(300))
     folder = tmp_path / "demo"
