@@ -63,7 +63,6 @@ from lyra_nli.training.log import TrainingLog
 PARTS = ("speed", "whole", "layers", "growth", "small", "passes", "full")
 WAYS = (
     ("2", "all", 1e-3),
-    ("3", "all", 1e-3),
     ("4", "all", 1e-3),
     ("4", "all", 5e-4),
     ("6", "all", 1e-3),
