@@ -91,8 +91,8 @@ class NliSettings(Section):
     window_overlap: int = Field(
         128, ge=0, description="tokens of the premise that two neighbouring windows share"
     )
-    memory_mb: int | None = Field(
-        None, ge=1, description="what bases and versions of the server may take; null: no bound"
+    memory_mb: float | None = Field(
+        None, gt=0, description="what bases and versions of the server may take; null: no bound"
     )
     slow_idle_minutes: float = Field(
         0.0, ge=0, description="the server lets the slow model go when unused so long; 0: never"

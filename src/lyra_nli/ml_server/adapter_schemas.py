@@ -107,7 +107,7 @@ class StatusResponse(SlotStatus):
     resident: list[ResidentVersion]
     resident_limit: int = Field(description="versions of one base that are kept in memory")
     memory_bytes: int = Field(description="of all bases and resident versions")
-    memory_limit_mb: int | None = Field(description="what they may take; null: no bound")
+    memory_limit_mb: float | None = Field(description="what they may take; null: no bound")
     routes: list[Route]
     database: str
     database_found: bool

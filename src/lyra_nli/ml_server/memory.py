@@ -57,12 +57,12 @@ class Memory:
 
     def __init__(
         self,
-        limit_mb: int | None,
+        limit_mb: float | None,
         slots: Callable[[], Sequence[Slot]],
         idle: Callable[[], Slot | None],
         unload: Callable[[], None],
     ) -> None:
-        self._limit = None if limit_mb is None else limit_mb * MB
+        self._limit = None if limit_mb is None else int(limit_mb * MB)
         self._slots, self._idle, self._unload = slots, idle, unload
 
     @property
@@ -92,8 +92,8 @@ class Memory:
         spare += taken(idle) if idle else 0
         if over > spare:
             raise ModelError(
-                f"{what} needs {-(-need // MB)} MB of memory, and {(need - over + spare) // MB} "
-                f"of the {self._limit // MB} that nli.memory_mb allows can be had",
+                f"{what} needs {need / MB:.1f} MB of memory, and {(need - over + spare) / MB:.1f} "
+                f"of the {self._limit / MB:.1f} that nli.memory_mb allows can be had",
                 hint="Raise nli.memory_mb; GET /nli/adapter/status shows what takes it.",
             )
         for slot in staying:

@@ -148,7 +148,9 @@ class TestBound:
             bound(service, 1000)
             with monkeypatch.context() as patch:
                 patch.setattr("lyra_nli.ml_server.bases.load_base", None)  # never called
-                with pytest.raises(ModelError, match="needs 1 MB of memory, and 0 of the") as error:
+                with pytest.raises(
+                    ModelError, match=r"needs 0\.1 MB of memory, and 0\.0 of the"
+                ) as error:
                     await service.judge(PAIRS, use_slow=True)
                 assert "nli.memory_mb" in error.value.hint
             with pytest.raises(ModelError, match=r"nli\.memory_mb"):
