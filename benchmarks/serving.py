@@ -17,6 +17,7 @@ default recipe's shape. Peers and ours are called in turn; medians. Parts:
 - ``swaps``: the ways to another version; memory and the base's logits after a thousand loads.
 - ``saturated``: a thousand swaps of the active version while 32 clients ask without pause; every
   answer is held against what the version that it names says to that pair alone.
+- ``memory``: what a slow base takes, and whether the system gets it back.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import torch
 from fastapi import FastAPI
 from onnx_serving import exported
 from peft import PeftModel
+from serving_memory import memory
 from serving_saturated import saturated
 from serving_tools import adapter, in_turn, load, mixed, read, running, standing_in
 from transformers import AutoModelForSequenceClassification, pipeline
@@ -52,7 +54,7 @@ from lyra_nli.models.engine import Engine, engine_of
 from lyra_nli.records import Pair
 from lyra_nli.settings import Settings
 
-PARTS = ("latency", "precision", "throughput", "versions", "server", "swaps", "saturated")
+PARTS = ("latency", "precision", "throughput", "versions", "server", "swaps", "saturated", "memory")
 Rows = Sequence[EncodedPair]
 
 
@@ -84,6 +86,8 @@ def main() -> None:
         swaps(base, pairs, options.repeat)
     if "saturated" in options.only:
         saturated(base, mixed(pairs), options.threads, seconds=200)
+    if "memory" in options.only:
+        memory()
     print(f"\nresident memory: {psutil.Process().memory_info().rss / 2**20:.0f} MB")
 
 

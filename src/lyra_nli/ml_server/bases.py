@@ -14,7 +14,7 @@ from typing import Any, Final
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
 from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.follow import Follower
-from lyra_nli.ml_server.memory import Memory, Usage
+from lyra_nli.ml_server.memory import Memory, Usage, give_back
 from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.models.base import blank_model, load_base, reach_of
@@ -111,6 +111,7 @@ class Bases:
         """Let the slow base and its versions go; it comes back at its next use."""
         name = self._nli.slow_model
         self._slots = {other: slot for other, slot in self._slots.items() if other != name}
+        give_back()
         logger.info("%s: unloaded", name)
 
     def _unused_slow(self, seconds: float) -> Slot | None:
@@ -126,7 +127,7 @@ class Bases:
         A slow base that nobody has used for `nli.slow_idle_minutes` goes.
         """
         seconds = 60 * self._nli.slow_idle_minutes
-        if seconds and self._unused_slow(seconds):
+        if seconds and self._unused_slow(seconds) is not None:
             self.unload_slow()
         self._follower.look(self._slots.values())
 

@@ -6,6 +6,8 @@ torch, and for the batch that is judged.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,8 +101,17 @@ class Memory:
         for slot in staying:
             while over > 0 and (freed := slot.shed()):
                 over -= freed
+        del idle, staying  # or the base would stay until the end of this function
         if over > 0:
             self._unload()
+
+
+def give_back() -> None:
+    """Let the system have what was freed: glibc keeps it for itself unless it is told."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)
 
 
 def taken(slot: Slot) -> int:
