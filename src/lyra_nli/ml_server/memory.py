@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
+
 from lyra_nli.errors import ModelError
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.storage.engine import now
@@ -80,16 +82,18 @@ class Memory:
         Args:
             need: bytes.
             what: needs them.
-            on: the base it is for, which stays.
+            on: the base it is for, which stays; it may be on its way into memory.
 
         Raises:
             ModelError: there is not enough room.
         """
-        if self._limit is None or (over := self.used + need - self._limit) <= 0:
+        here = list(self._slots())
+        here += [on] if on and on not in here else []
+        if self._limit is None or (over := sum(map(taken, here)) + need - self._limit) <= 0:
             return
         idle = self._idle()
         idle = None if idle is on else idle
-        staying = [slot for slot in self._slots() if slot is not idle]
+        staying = [slot for slot in here if slot is not idle]
         spare = sum(served.own_bytes for slot in staying for served in slot.unpinned())
         spare += taken(idle) if idle else 0
         if over > spare:
@@ -101,13 +105,15 @@ class Memory:
         for slot in staying:
             while over > 0 and (freed := slot.shed()):
                 over -= freed
-        del idle, staying  # or the base would stay until the end of this function
+        del idle, here, staying  # or the base would stay until the end of this function
         if over > 0:
             self._unload()
 
 
 def give_back() -> None:
-    """Let the system have what was freed: glibc keeps it for itself unless it is told."""
+    """Let the system have what was freed: torch and glibc keep it unless they are told."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
         if trim is not None:

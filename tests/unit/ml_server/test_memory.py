@@ -218,6 +218,22 @@ class TestBound:
 
         run(changed(world, memory_mb=100), work)
 
+    def test_a_version_on_its_way_in_with_its_base_is_counted(self, world: World) -> None:
+        version = world.publish(world.slow)
+        world.activate(version.name)
+
+        async def work(service: NLIService) -> None:
+            await service.judge(PAIRS, use_slow=True)
+            slow = service.status()["slow"]["base_bytes"]
+            service._bases.unload_slow()
+            bound(service, slow + 10)
+            answer = await service.judge(PAIRS, use_slow=True)
+            assert {j.adapter for j in answer.judgements} == {"base"}
+            assert "the version needs" in service.status()["follow_error"]
+            assert service._bases._memory.used <= service._bases._memory._limit
+
+        run(changed(world, memory_mb=100), work)
+
     def test_a_deberta_may_be_the_slow_one(self, world: World, tmp_path: Path) -> None:
         folder = str(make_tiny_model(tmp_path / "deberta", "deberta-v2", seed=7))
         other = changed(world, slow_model=folder, memory_mb=100)
