@@ -85,7 +85,7 @@ def main() -> None:
     if "swaps" in options.only:
         swaps(base, pairs, options.repeat)
     if "saturated" in options.only:
-        saturated(base, mixed(pairs), options.threads, seconds=200)
+        saturated(base, mixed(pairs), options.threads, seconds=400)
     if "memory" in options.only:
         memory()
     print(f"\nresident memory: {psutil.Process().memory_info().rss / 2**20:.0f} MB")

@@ -1,4 +1,8 @@
-"""Saturated: the active version changes a thousand times while 32 clients ask without pause."""
+"""Saturated: the active version changes a thousand times while 32 clients ask without pause.
+
+A swap is what happens when another process activates a version: a row in the registry, which the
+service then follows. Both versions are resident, as the active and the previous one always are.
+"""
 
 from __future__ import annotations
 
@@ -123,15 +127,30 @@ async def measured(
         print(
             f"\n{len(told_apart)} of {len(pairs)} pairs tell the two versions apart, and are asked"
         )
-        await service.load(names[0])
+        await swap(service, settings, names[0])
         calm, swapping = Seen(), Seen()
         for _ in range(ROUNDS):
             for seen, swaps in ((calm, 0), (swapping, SWAPS // ROUNDS)):
                 phase = Phase(service, told_apart, expected, tolerance, seen)
-                await phase.run(seconds / ROUNDS, swaps, names)
+                await phase.run(seconds / ROUNDS / 2, swaps, settings, names)
         return calm, swapping, precision
     finally:
         await service.close()
+
+
+async def swap(service: NLIService, settings: Settings, name: str) -> None:
+    """Activate a version as another process does, and have the service look."""
+
+    def activate() -> None:
+        engine = open_database(settings.storage.database_path)
+        registry = Registry(engine, Path(settings.nli.adapters_dir))
+        registry.activate(name, who="benchmark", reason="a swap")
+        engine.dispose()
+
+    await asyncio.to_thread(activate)
+    await service.follow()
+    if service.status()["version"] != name:
+        raise RuntimeError(service.status()["follow_error"])
 
 
 async def alone(service: NLIService, name: str, pairs: Sequence[Pair]) -> dict[Pair, Judgement]:
@@ -153,19 +172,24 @@ class Phase:
     expected: Expected
     tolerance: float
     seen: Seen
+    over: bool = False
 
-    async def run(self, seconds: float, swaps: int, names: Sequence[str]) -> None:
-        """So many swaps, evenly over the time."""
+    async def run(
+        self, seconds: float, swaps: int, settings: Settings, names: Sequence[str]
+    ) -> None:
+        """So many swaps, evenly over the time, and no client ends before the last of them."""
         end = time.monotonic() + seconds
-        clients = [asyncio.create_task(self._client(number, end)) for number in range(CLIENTS)]
+        clients = [asyncio.create_task(self._client(number)) for number in range(CLIENTS)]
         for number in range(swaps):
             await asyncio.sleep(max(0.0, end - time.monotonic()) / (swaps - number))
-            await self.service.load(names[(number + 1) % 2], who="benchmark", reason="a swap")
+            await swap(self.service, settings, names[(number + 1) % 2])
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+        self.over = True
         await asyncio.gather(*clients)
 
-    async def _client(self, number: int, end: float) -> None:
+    async def _client(self, number: int) -> None:
         own = random.Random(number)
-        while time.monotonic() < end:
+        while not self.over:
             pair = own.choice(self.pairs)
             began = time.perf_counter()
             try:
