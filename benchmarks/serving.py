@@ -9,53 +9,52 @@ default recipe's shape. Peers and ours are called in turn; medians. Parts:
   float32 (the same weights, exported), ours in float32 and in bf16.
 - ``precision``: labels and probabilities of bf16 against transformers' float32, on --data or the
   demo's pairs.
+- ``throughput``: 384 pairs of 20 to 200 tokens by sentence-transformers' ``CrossEncoder.predict``,
+  by the same over ONNX Runtime, and by our service.
 - ``versions``: 32 rows of one version and of eight, in one pass.
 - ``server``: 32 clients that send single pairs over HTTP, to ours and to a server like Lyra's,
   which judges pair by pair with a transformers pipeline.
 - ``swaps``: the ways to another version; memory and the base's logits after a thousand loads.
+- ``saturated``: a thousand swaps of the active version while 32 clients ask without pause; every
+  answer is held against what the version that it names says to that pair alone.
+- ``memory``: what a slow base takes, and whether the system gets it back.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import random
-import socket
 import statistics
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import torch
-import uvicorn
 from fastapi import FastAPI
 from onnx_serving import exported
 from peft import PeftModel
+from serving_memory import memory
+from serving_saturated import saturated
+from serving_tools import adapter, in_turn, load, mixed, read, running, standing_in
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from lyra_nli.demo.world import build_world
 from lyra_nli.ml_server.main import create_app
 from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.models import starter
-from lyra_nli.models.adapter import read_adapter, save_adapter
+from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
 from lyra_nli.models.engine import Engine, engine_of
-from lyra_nli.models.lora import attach, low_rank_layers
 from lyra_nli.records import Pair
-from lyra_nli.settings import Settings, TrainingSettings
+from lyra_nli.settings import Settings
 
-PARTS = ("latency", "precision", "versions", "server", "swaps")
+PARTS = ("latency", "precision", "throughput", "versions", "server", "swaps", "saturated", "memory")
 Rows = Sequence[EncodedPair]
 
 
@@ -75,25 +74,21 @@ def main() -> None:
         latency(base, encode(base, mixed(pairs)), options.repeat, options.threads)
     if "precision" in options.only:
         precision(base, encode(base, pairs))
+    if "throughput" in options.only:
+        from serving_throughput import throughput  # the one part that needs sentence-transformers
+
+        throughput(base, mixed(pairs), options.repeat, options.threads)
     if "versions" in options.only:
         versions(base, encode(base, mixed(pairs)), options.repeat)
     if "server" in options.only:
         server(pairs, options.threads)
     if "swaps" in options.only:
         swaps(base, pairs, options.repeat)
+    if "saturated" in options.only:
+        saturated(base, mixed(pairs), options.threads, seconds=400)
+    if "memory" in options.only:
+        memory()
     print(f"\nresident memory: {psutil.Process().memory_info().rss / 2**20:.0f} MB")
-
-
-def read(files: Sequence[Path]) -> list[Pair]:
-    """At most a thousand pairs of each file."""
-    lines = (line for file in files for line in file.read_text("utf-8").splitlines()[:1000])
-    return [Pair(row["premise"], row["hypothesis"]) for row in map(json.loads, lines)]
-
-
-def mixed(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs, and as many of twice their length."""
-    longer = (Pair(f"{a.premise} {b.premise}", a.hypothesis) for a, b in pairwise(pairs))
-    return [*pairs, *longer]
 
 
 def transformers_logits(base: Base, rows: Rows) -> torch.Tensor:
@@ -106,21 +101,6 @@ def transformers_logits(base: Base, rows: Rows) -> torch.Tensor:
 def ours(engine: Engine, rows: Rows, variants: Sequence[Any] = ()) -> torch.Tensor:
     """One batch through the engine."""
     return engine.logits(rows, variants or [None] * len(rows))
-
-
-def in_turn(ways: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Median milliseconds of functions that are called in turn.
-
-    One call of each before the one that counts: what lies in the caches is its own then.
-    """
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeat):
-        for name, way in ways.items():
-            way()
-            began = time.perf_counter()
-            way()
-            times[name].append(1000 * (time.perf_counter() - began))
-    return {name: statistics.median(each) for name, each in times.items()}
 
 
 def latency(base: Base, rows: Rows, repeat: int, threads: int) -> None:
@@ -207,18 +187,6 @@ def by_peft(path: Path, rows: Rows, base: Base) -> torch.Tensor:
         return torch.cat([model(**collate(base, [row])).logits for row in rows])
 
 
-def adapter(base: Base, folder: Path, seed: int) -> Path:
-    """A random adapter of the default recipe's shape, in PEFT's format."""
-    torch.manual_seed(seed)
-    recipe = TrainingSettings()
-    model = attach(base, recipe)
-    for _, layer in low_rank_layers(model):
-        torch.nn.init.normal_(layer.lora_B, std=0.02)
-    folder.mkdir(parents=True)
-    save_adapter(base, model, recipe, folder)
-    return folder
-
-
 def server(pairs: Sequence[Pair], threads: int) -> None:
     """Requests a second and latencies with 32 clients, single pairs."""
     print("\n| server | pairs a second | p50 ms | p99 ms |")
@@ -256,48 +224,6 @@ def pair_by_pair() -> FastAPI:
     return app
 
 
-@contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """A real server on a free port, in a thread of this process."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    process = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        while httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code != 200:
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.should_exit = True
-        thread.join()
-        listener.close()
-
-
-def load(
-    url: str, pairs: Sequence[Pair], *, seconds: float, clients: int = 32
-) -> tuple[float, list[float]]:
-    """Pairs a second, and the seconds that each took."""
-    end = time.monotonic() + seconds
-
-    def client(seed: int) -> list[float]:
-        own, times = random.Random(seed), []
-        with httpx.Client(trust_env=False, timeout=120) as http:
-            while time.monotonic() < end:
-                pair = own.choice(pairs)
-                body = {"pair_id": "p", "premise": pair.premise, "hypothesis": pair.hypothesis}
-                began = time.perf_counter()
-                http.post(f"{url}/nli", json={"pairs": [body]}).raise_for_status()
-                times.append(time.perf_counter() - began)
-        return times
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(clients) as pool:
-        times = [each for found in pool.map(client, range(clients)) for each in found]
-    return len(times) / (time.monotonic() - began), times
-
-
 def swaps(base: Base, pairs: Sequence[Pair], repeat: int) -> None:
     """Time the ways to get another version to answer; then flip while others ask."""
     with tempfile.TemporaryDirectory() as name:
@@ -323,12 +249,6 @@ def swaps(base: Base, pairs: Sequence[Pair], repeat: int) -> None:
             print(f"| {way} | {each:.3f} |")
         print(f"\nadapter: {size / 2**20:.2f} MB; in memory {served[0].own_bytes / 2**20:.2f} MB")
         cycles(base, engine, paths, encode(base, pairs[:8]))
-
-
-def standing_in(slot: Slot, variant: Any) -> Served:
-    """What a slot serves, without a registry."""
-    now = slot.pristine
-    return Served(variant, None, now.model_version, now.loaded_at, 0.0, variant.own_bytes)
 
 
 def flip(slot: Slot, served: Sequence[Served]) -> None:

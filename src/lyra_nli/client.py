@@ -82,6 +82,10 @@ class MLClient:
         use_slow: bool = False,
         adapter: str | None = None,
         sources: Sequence[str] = (),
+        *,
+        slow_below: float | None = None,
+        windows: bool | None = None,
+        deadline_seconds: float | None = None,
     ) -> list[Judgement]:
         """Judge pairs, answers in the same order.
 
@@ -91,13 +95,18 @@ class MLClient:
             adapter: ``active``, ``base`` or a version's name. None: what the server routes the
                 site of a pair's source to, else ``active``.
             sources: the URL that each premise comes from, empty where nobody knows; or none.
+            slow_below: let the server ask the slow model where the fast one's confidence is
+                below this. ``nli_judge`` does the same with servers that don't know of it.
+            windows: judge long premises by windows; None: as the server's settings say.
+            deadline_seconds: each request (of up to 256 pairs) is given up after this.
 
         Raises:
             ServerError: the server can't be reached or refuses; ``status`` and ``problems``
                 say why, and name a pair by its position.
         """
+        more = {"slow_below": slow_below, "windows": windows, "deadline_seconds": deadline_seconds}
         answers: list[Judgement] = []
-        for body in judge_bodies(pairs, use_slow, adapter, sources):
+        for body in judge_bodies(pairs, use_slow, adapter, sources, **more):
             answers += judgements(self._call("POST", "/nli", body), body)
         return answers
 
@@ -159,10 +168,15 @@ class AsyncMLClient:
         use_slow: bool = False,
         adapter: str | None = None,
         sources: Sequence[str] = (),
+        *,
+        slow_below: float | None = None,
+        windows: bool | None = None,
+        deadline_seconds: float | None = None,
     ) -> list[Judgement]:
         """See ``MLClient.judge``."""
+        more = {"slow_below": slow_below, "windows": windows, "deadline_seconds": deadline_seconds}
         answers: list[Judgement] = []
-        for body in judge_bodies(pairs, use_slow, adapter, sources):
+        for body in judge_bodies(pairs, use_slow, adapter, sources, **more):
             answers += judgements(await self._call("POST", "/nli", body), body)
         return answers
 

@@ -122,27 +122,36 @@ def unload_body(reason: str) -> Body:
 
 
 def judge_bodies(
-    pairs: Sequence[Pair], use_slow: bool, adapter: str | None, sources: Sequence[str]
+    pairs: Sequence[Pair],
+    use_slow: bool,
+    adapter: str | None,
+    sources: Sequence[str],
+    **more: float | bool | None,
 ) -> Iterator[Body]:
     """Make requests that stay within the server's limits; a pair's id is its position.
+
+    Args:
+        more: fields that are sent as they are, but for those that are None.
 
     Raises:
         InputError: there are sources, but not one for every pair.
     """
     if sources and len(sources) != len(pairs):
         raise InputError(f"{len(pairs)} pairs and {len(sources)} sources: give one for each")
+    fields: Body = {"use_slow": use_slow, "adapter": adapter}
+    fields |= {key: value for key, value in more.items() if value is not None}
     batch: list[dict[str, str]] = []
     chars = 0
     for position, (pair, source) in enumerate(zip(pairs, sources or repeat(""), strict=False)):
         size = len(pair.premise) + len(pair.hypothesis)
         if batch and (len(batch) >= PAIRS_PER_REQUEST or chars + size > CHARS_PER_REQUEST):
-            yield {"pairs": batch, "use_slow": use_slow, "adapter": adapter}
+            yield {"pairs": batch, **fields}
             batch, chars = [], 0
         chars += size
         texts = {"premise": pair.premise, "hypothesis": pair.hypothesis}
         batch.append({"pair_id": str(position), **texts, "source_url": source})
     if batch:
-        yield {"pairs": batch, "use_slow": use_slow, "adapter": adapter}
+        yield {"pairs": batch, **fields}
 
 
 def read_answer(response: httpx.Response) -> dict[str, Any]:
@@ -226,7 +235,16 @@ def _judgement(result: dict[str, Any]) -> Judgement:
         adapter=str(result["adapter"]),
         calibrated_confidence=None if calibrated is None else float(calibrated),
         calibration=None if calibration is None else int(calibration),
+        windows=int(result.get("windows", 1)),
+        evidence=_span(result.get("evidence")),
     )
+
+
+def _span(value: Sequence[int] | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    start, end = map(int, value)
+    return start, end
 
 
 def below(answers: Sequence[Judgement], threshold: float) -> list[int]:

@@ -95,11 +95,12 @@ class Judges:
         return version
 
     def _judge(self, version: Version | None) -> Judge:
-        size = self._settings.nli.batch_size
+        size, overlap = self._settings.nli.batch_size, self._settings.nli.overlap()
         if version is None:
-            return Judge(self.base, batch_size=size)
+            return Judge(self.base, batch_size=size, overlap=overlap)
         check_base(read_manifest(version.path), self.base.name, self.base.fingerprint)
-        return Judge(self.base, adapted_model(self.base, version.path), version.name, size)
+        model = adapted_model(self.base, version.path)
+        return Judge(self.base, model, version.name, size, overlap)
 
 
 def predict_one(judge: Judge, premise: str, hypothesis: str) -> dict[str, Any]:
@@ -195,6 +196,8 @@ def _answer(judgement: Judgement) -> dict[str, Any]:
         "probabilities": dict(judgement.probabilities),
         "raw_label": judgement.raw_label,
         "truncated": judgement.truncated,
+        "windows": judgement.windows,
+        "evidence": judgement.evidence,
         "adapter": judgement.adapter,
     }
 

@@ -53,6 +53,9 @@ class Judgement:
         calibrated_confidence: how likely ``label`` is to be right, by what people said of that
             version's answers; None where that is not known.
         calibration: the number of the calibration that says so.
+        windows: how many pieces of a long premise were judged; 1: it was read as one.
+        evidence: the characters of the premise, [start, end), in the window that decided; None
+            where it was read as one.
     """
 
     label: Label
@@ -63,6 +66,8 @@ class Judgement:
     adapter: str
     calibrated_confidence: float | None = None
     calibration: int | None = None
+    windows: int = 1
+    evidence: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

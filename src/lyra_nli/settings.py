@@ -79,8 +79,23 @@ class NliSettings(Section):
     batch_size: int = Field(
         32, ge=1, le=1024, description="pairs judged at once, but for the server's answers"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="of the server's answers; auto: the GPU where there is one"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the server's answers; auto: bf16 where the processor has it"
+    )
+    windows: bool = Field(
+        False, description="judge a premise that is too long piece by piece, instead of cutting it"
+    )
+    window_overlap: int = Field(
+        128, ge=0, description="tokens of the premise that two neighbouring windows share"
+    )
+    memory_mb: float | None = Field(
+        None, gt=0, description="what bases and versions of the server may take; null: no bound"
+    )
+    slow_idle_minutes: float = Field(
+        0.0, ge=0, description="the server lets the slow model go when unused so long; 0: never"
     )
     routes: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="site -> version that judges its premises, {example.org: lora-lyra-v3}"
@@ -102,6 +117,14 @@ class NliSettings(Section):
         if problems:
             raise ValueError("routes: " + "; ".join(problems))
         return self
+
+    def overlap(self, windows: bool | None = None) -> int | None:
+        """Tokens that the windows of a long premise share; None: it is truncated.
+
+        Args:
+            windows: what somebody asks for; None: what the settings say.
+        """
+        return self.window_overlap if (self.windows if windows is None else windows) else None
 
     @property
     def routed_versions(self) -> frozenset[str]:
@@ -138,7 +161,7 @@ class ServerSettings(Section):
         4000, ge=1, description="pairs that may wait; beyond, the answer is 429"
     )
     deadline_seconds: float = Field(
-        300.0, gt=0, description="what is not judged by then is given up: 504"
+        300.0, gt=0, description="what is not answered by then is given up: 504"
     )
     cache_pairs: int = Field(
         0, ge=0, description="answers kept for exact repeats by the same weights"

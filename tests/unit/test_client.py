@@ -93,6 +93,32 @@ def test_judgements_come_in_the_order_of_the_pairs(ask: Ask) -> None:
     )
 
 
+def test_wishes_are_sent_only_where_there_are_any(ask: Ask) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return answer(request)
+
+    ask(handler, "judge", PAIRS)
+    ask(handler, "judge", PAIRS, slow_below=0.7, windows=False, deadline_seconds=2.5)
+
+    assert {*bodies[0]} == {"pairs", "use_slow", "adapter"}
+    wishes = {"slow_below": 0.7, "windows": False, "deadline_seconds": 2.5}
+    assert bodies[1] == {**bodies[0], **wishes}
+
+
+def test_windows_are_read_and_older_servers_have_none(ask: Ask) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        old, new = result("0"), {**result("1"), "windows": 4, "evidence": [120, 480]}
+        return httpx.Response(200, json={"ok": True, "results": [old, new]})
+
+    old, new = ask(handler, "judge", PAIRS)
+
+    assert (old.windows, old.evidence) == (1, None)
+    assert (new.windows, new.evidence) == (4, (120, 480))
+
+
 def test_many_pairs_go_in_several_requests(ask: Ask) -> None:
     sizes: list[int] = []
 

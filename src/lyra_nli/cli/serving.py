@@ -38,6 +38,11 @@ def serve(config: Path | None, db: str | None, host: str | None, port: int | Non
     default="",
     help="base, or a version's name [default: active, or what nli.routes says of a row's source]",
 )
+@click.option(
+    "--windows/--no-windows",
+    default=None,
+    help="judge a premise that is too long piece by piece, or cut it [settings: nli.windows]",
+)
 def predict(
     config: Path | None,
     db: str | None,
@@ -47,6 +52,7 @@ def predict(
     file: Path | None,
     out: Path | None,
     adapter: str,
+    windows: bool | None,
 ) -> None:
     """Judge one pair, or a file of pairs (pair_id, premise, hypothesis); no server needed.
 
@@ -57,7 +63,8 @@ def predict(
         raise InputError("give either --premise and --hypothesis, or --file [--out]")
     from lyra_nli import prediction
 
-    settings = read_settings(config, db)
+    nli = {} if windows is None else {"windows": windows}
+    settings = read_settings(config, db, nli=nli)
     if file is not None:
         rows = prediction.read_pairs(file)
         names = prediction.predict_file(prediction.Judges(settings, base, adapter), rows, out)

@@ -58,8 +58,13 @@ class SlotStatus(BaseModel):
     base_model: str
     base_loaded: bool = Field(description="the base is in memory")
     base_fingerprint: str | None = Field(description="SHA-256 over its weights and configuration")
+    base_bytes: int | None = Field(
+        description="its memory: the module, and the weights and tables that were laid out anew"
+    )
+    last_used: str | None = Field(description="when its last request was answered")
+    device: str = Field(description="cpu or cuda")
     precision: str | None = Field(
-        description="float32, or bfloat16 where feed-forward products run in it"
+        description="float32, or bfloat16 or float16 where feed-forward products run in it"
     )
     version: str | None
     digest: str | None = Field(description="SHA-256 over the digests of the version's files")
@@ -101,6 +106,8 @@ class StatusResponse(SlotStatus):
     slow: SlotStatus
     resident: list[ResidentVersion]
     resident_limit: int = Field(description="versions of one base that are kept in memory")
+    memory_bytes: int = Field(description="of all bases and resident versions")
+    memory_limit_mb: float | None = Field(description="what they may take; null: no bound")
     routes: list[Route]
     database: str
     database_found: bool

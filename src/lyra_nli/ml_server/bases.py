@@ -6,18 +6,24 @@ thread of its own. Only ``Slot`` is shared with the threads that answer requests
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
 from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.follow import Follower
+from lyra_nli.ml_server.memory import Memory, Usage, give_back
 from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.models.base import load_base
+from lyra_nli.models.base import blank_model, load_base, reach_of
+from lyra_nli.models.engine import expected_bytes
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
-from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.machine import compute_dtype, device_of
+
+logger = logging.getLogger(__name__)
 
 LOAD_REASON: Final = "POST /nli/adapter/load"
 
@@ -35,6 +41,9 @@ class Bases:
 
     Args:
         source: the registry.
+
+    Raises:
+        SettingsError: the machine has no such device, or it multiplies no such numbers.
     """
 
     def __init__(self, settings: Settings, source: RegistrySource) -> None:
@@ -42,6 +51,15 @@ class Bases:
         self._source = source
         self._follower = Follower(source, settings.nli)
         self._slots: dict[str, Slot] = {}
+        self._usage: dict[str, Usage] = {}
+        self._device = device_of(self._nli.device)
+        self._dtype = compute_dtype(self._nli.precision, self._device)
+        self._memory = Memory(
+            self._nli.memory_mb,
+            slots=lambda: list(self._slots.values()),
+            idle=lambda: self._unused_slow(0.0),
+            unload=self.unload_slow,
+        )
 
     def get(self, name: str) -> Slot | None:
         """Give the slot of a base if it is in memory."""
@@ -51,7 +69,7 @@ class Bases:
         """Give a base's slot, loaded if need be, with its active version already current.
 
         Raises:
-            ModelError: it can't be loaded.
+            ModelError: it can't be loaded, or there is no room for it.
             AdapterInvalidError: it is not one of the two bases of this server.
         """
         slot = self._slots.get(name)
@@ -61,17 +79,56 @@ class Bases:
                     f"that adapter is made for the base model {name}",
                     hint=f"This server runs {' and '.join(self._names)}.",
                 )
-            revision = self._nli.revision_of(name)
-            base = load_base(name, revision=revision, max_length=self._nli.max_length)
-            dtype = compute_dtype(self._nli.precision)
-            slot = Slot(base, dtype=dtype, residents=self._nli.resident_versions)
+            slot = self._load(name)
             self._follower.look([*self._slots.values(), slot])
             # Replaced, not changed: the event loop may be walking over it.
             self._slots = {**self._slots, name: slot}
         return slot
 
+    def _load(self, name: str) -> Slot:
+        revision, longest = self._nli.revision_of(name), self._nli.max_length
+        if self._nli.memory_mb is not None:
+            blank = blank_model(name, revision=revision)
+            reach = reach_of(blank.config, longest)
+            self._memory.make_room(expected_bytes(blank, reach, self._dtype), f"the model {name}")
+        before = self._usage.get(name)
+        self._usage[name] = Usage(before.last_used if before else None)
+        base = load_base(name, revision=revision, max_length=longest)
+        base.model.to(self._device)
+        return Slot(
+            base,
+            dtype=self._dtype,
+            residents=self._nli.resident_versions,
+            consume=True,
+            admit=lambda slot, need: self._memory.make_room(need, "the version", slot),
+        )
+
+    def used(self, slot: Slot) -> AbstractContextManager[None]:
+        """Tell that somebody uses a base, who holds it and finishes on it whatever goes."""
+        return self._usage[slot.base.name].by_one()
+
+    def unload_slow(self) -> None:
+        """Let the slow base and its versions go; it comes back at its next use."""
+        name = self._nli.slow_model
+        self._slots = {other: slot for other, slot in self._slots.items() if other != name}
+        give_back()
+        logger.info("%s: unloaded", name)
+
+    def _unused_slow(self, seconds: float) -> Slot | None:
+        """The slow base, if it is one of its own and nobody has used it for longer than that."""
+        name = self._nli.slow_model
+        slot = self._slots.get(name) if name != self._nli.fast_model else None
+        usage = self._usage.get(name)
+        return slot if usage and usage.idle_seconds > seconds else None
+
     def follow(self) -> None:
-        """Serve what the registry calls active now; ``status`` tells of failures."""
+        """Serve what the registry calls active now; ``status`` tells of failures.
+
+        A slow base that nobody has used for `nli.slow_idle_minutes` goes.
+        """
+        seconds = 60 * self._nli.slow_idle_minutes
+        if seconds and self._unused_slow(seconds) is not None:
+            self.unload_slow()
         self._follower.look(self._slots.values())
 
     def following_ended(self, error: BaseException) -> None:
@@ -146,6 +203,8 @@ class Bases:
                 for served in slot.all_resident()
             ],
             "resident_limit": self._nli.resident_versions,
+            "memory_bytes": self._memory.used,
+            "memory_limit_mb": self._nli.memory_mb,
             "routes": [self._route_status(*route) for route in self._nli.routes.items()],
             "database": self._source.shown,
             "database_found": self._source.exists,
@@ -156,12 +215,16 @@ class Bases:
         slot = self._slots.get(name)
         served = slot.current if slot else None
         version = served.version if served else None
+        usage = self._usage.get(name)
         return {
             "adapter_loaded": version is not None,
             "adapter_path": str(version.path) if version else None,
             "base_model": name,
             "base_loaded": slot is not None,
             "base_fingerprint": slot.base.fingerprint if slot else None,
+            "base_bytes": slot.engine.base_bytes if slot else None,
+            "last_used": usage.last_used if usage else None,
+            "device": self._device.type,
             "precision": str(slot.engine.dtype).removeprefix("torch.") if slot else None,
             "version": version.name if version else None,
             "digest": version.digest if version else None,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from lyra_nli.errors import BusyError, LateError
+from lyra_nli.errors import BusyError
 from lyra_nli.models.encoding import EncodedPair
 from lyra_nli.models.engine import Engine
 from lyra_nli.settings import ServerSettings
@@ -59,7 +59,7 @@ class Batcher:
 
     Args:
         executor: the model's thread.
-        settings: `batch_tokens`, `batch_wait_ms`, `queue_pairs` and `deadline_seconds` count here.
+        settings: `batch_tokens`, `batch_wait_ms` and `queue_pairs` count here.
     """
 
     def __init__(self, executor: Executor, settings: ServerSettings) -> None:
@@ -80,12 +80,13 @@ class Batcher:
     ) -> tuple[torch.Tensor, float]:
         """Logits [rows, classes] in the model's own order, and when the first batch began.
 
+        When the caller is cancelled, what no batch has taken yet is never judged.
+
         Args:
             background: judge when nobody waits, however long that takes.
 
         Raises:
             BusyError: so many pairs wait already that these are not taken.
-            LateError: the deadline passed.
         """
         task = _Task(engine, rows, variants)
         queue = self._background if background else self._waiting
@@ -95,15 +96,8 @@ class Batcher:
         self._more.set()
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run(), name="batches")
-        seconds = None if background else self._settings.deadline_seconds
         try:
-            async with asyncio.timeout(seconds):
-                answer = await task.answer
-        except TimeoutError as error:
-            raise LateError(
-                f"not judged within {seconds:g} seconds",
-                hint="Send fewer pairs at a time, or raise ml_server.deadline_seconds.",
-            ) from error
+            answer = await task.answer
         finally:
             if task in queue:  # it was given up
                 queue.remove(task)

@@ -11,32 +11,32 @@ import torch
 from lyra_nli.errors import AdapterInvalidError, ModelError
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.slot import Served, Slot
-from lyra_nli.models.encoding import EncodedPair
-from lyra_nli.models.judge import judgement, softmax
+from lyra_nli.models.judge import judgements, softmax
+from lyra_nli.models.windows import Windows
 from lyra_nli.records import Judgement
 
 
 def judged(
-    slot: Slot, chosen: Sequence[Served], rows: Sequence[EncodedPair], logits: torch.Tensor
+    slot: Slot, chosen: Sequence[Served], windows: Windows, logits: torch.Tensor
 ) -> list[Judgement]:
     """Turn logits [rows, classes], in the model's own order, into judgements.
 
     Args:
-        chosen: who judged each row.
+        chosen: who judged each pair.
+        windows: the rows that were judged.
 
     Raises:
         AdapterInvalidError, ModelError: a version, or the base, answers with NaN: it is refused
             rather than passed on.
     """
     probabilities = softmax(logits[:, list(slot.base.labels.order)].numpy())
-    for served, row in zip(chosen, probabilities, strict=True):
+    for owner, row in zip(windows.owners, probabilities, strict=True):
+        served = chosen[owner]
         if not np.isfinite(row).all():
             kind = AdapterInvalidError if served.version else ModelError
             raise kind(f"{served.model_version} answers with NaN instead of probabilities")
-    return [
-        _calibrated(judgement(slot.base, p, served.name, truncated=row.truncated), served)
-        for p, row, served in zip(probabilities, rows, chosen, strict=True)
-    ]
+    said = judgements(slot.base, windows, probabilities, [served.name for served in chosen])
+    return [_calibrated(each, served) for each, served in zip(said, chosen, strict=True)]
 
 
 def _calibrated(said: Judgement, served: Served) -> Judgement:

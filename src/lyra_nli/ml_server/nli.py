@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final, ParamSpec, TypeVar
 
 import torch
@@ -23,33 +23,21 @@ from lyra_nli.errors import AdapterError, InputError, LyraNliError, ModelError
 from lyra_nli.ml_server.bases import Bases, Change
 from lyra_nli.ml_server.batching import Batcher
 from lyra_nli.ml_server.cache import Cache
+from lyra_nli.ml_server.deadline import deadline
 from lyra_nli.ml_server.judging import judged
 from lyra_nli.ml_server.observer import Observer, Timing
+from lyra_nli.ml_server.question import ACTIVE, BASE, Answer, Opinion, Question, at
 from lyra_nli.ml_server.slot import PROBE, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.models.encoding import encode
+from lyra_nli.models.windows import cut
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Version
 from lyra_nli.settings import Settings
 
-ACTIVE: Final = "active"
-BASE: Final = "base"
 UNLOAD_REASON: Final = "POST /nli/adapter/unload"
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Judgements of one request, in the order of its pairs.
-
-    Attributes:
-        model_versions: the exact weights behind each, see ``Served.model_version``.
-    """
-
-    judgements: list[Judgement]
-    model_versions: list[str]
 
 
 class NLIService:
@@ -73,6 +61,7 @@ class NLIService:
         )
         self._loader = ThreadPoolExecutor(1, "nli-loader")
         self._texts = ThreadPoolExecutor(1, "nli-texts")
+        self._deadline_seconds = settings.ml_server.deadline_seconds
         self._batcher = Batcher(self._inference, settings.ml_server)
         self._cache = Cache(settings.ml_server.cache_pairs)
         self.ready = False
@@ -107,6 +96,10 @@ class NLIService:
         use_slow: bool = False,
         adapters: Sequence[str] = (),
         sources: Sequence[str] = (),
+        *,
+        slow_below: float | None = None,
+        windows: bool | None = None,
+        deadline_seconds: float | None = None,
     ) -> Answer:
         """Judge pairs, in order; those of one version together.
 
@@ -116,6 +109,11 @@ class NLIService:
             adapters: who judges each pair: ``active``, ``base`` or a version's name, of the
                 chosen base. Empty: what the site of its source is routed to, else ``active``.
             sources: the URL that each premise comes from, empty where nobody knows.
+            slow_below: ask the slow base again where the fast one's probability is below this;
+                its answers stand there. A version of the fast base that was named is none of
+                the slow one's: what that serves judges.
+            windows: judge long premises by windows; None: what the settings say.
+            deadline_seconds: give up then; at most what the settings say.
 
         Raises:
             InputError: listing every pair that can't be judged, by position; or more versions
@@ -126,19 +124,16 @@ class NLIService:
             BusyError: too many pairs wait already.
             LateError: the deadline passed.
         """
-        slot = await self._slot(use_slow)
-        chosen = slot.choose(sources or [""] * len(pairs))
-        if any(adapters):
-            named = await self._named(slot, frozenset(adapters) - {""})
-            chosen = [named.get(name, s) for name, s in zip(adapters, chosen, strict=True)]
-        if not pairs:
-            return Answer([], [])
-        asked = time.monotonic()
-        with self.observer.queued():
-            judgements, began = await self._judged(slot, chosen, pairs)
-        timing = Timing(asked, began, time.monotonic())
-        self.observer.judged(slot.base.name, pairs, judgements, sources, timing)
-        return Answer(judgements, [served.model_version for served in chosen])
+        question = Question(pairs, adapters, sources, self._nli.overlap(windows))
+        async with deadline(self._deadline_seconds, deadline_seconds):
+            first = await self._opinion(question, use_slow)
+            unsure = first.unsure(slow_below)
+            second = await self._opinion(question.again(unsure), True) if unsure else None
+        sure = sorted({*range(len(pairs))}.difference(unsure))
+        self._note(first, sure)
+        if second is not None:
+            self._note(second, range(len(unsure)))
+        return Answer.of(first, second, unsure)
 
     async def load(
         self, adapter: str | None = None, *, who: str = "http", reason: str = ""
@@ -193,26 +188,62 @@ class NLIService:
             "nli_slow": self._bases.get(self._nli.slow_model) is not None,
         }
 
+    async def _opinion(self, question: Question, use_slow: bool) -> Opinion:
+        """What one base says."""
+        slot = await self._slot(use_slow)
+        with self._bases.used(slot):
+            chosen = slot.choose(question.sources or [""] * len(question.pairs))
+            if any(question.adapters):
+                named = await self._named(slot, frozenset(question.adapters) - {""})
+                wanted = zip(question.adapters, chosen, strict=True)
+                chosen = [named.get(name, served) for name, served in wanted]
+            if not question.pairs:
+                return Opinion(slot.base.name, question, [], [], None)
+            asked = time.monotonic()
+            with self.observer.queued():
+                said, began = await self._judged(slot, chosen, question.pairs, question.overlap)
+        timing = Timing(asked, began, time.monotonic())
+        versions = [served.model_version for served in chosen]
+        return Opinion(slot.base.name, question, said, versions, timing)
+
+    def _note(self, opinion: Opinion, positions: Sequence[int]) -> None:
+        """Keep account of the answers at these positions, which are those that were given."""
+        if opinion.timing is not None and positions:
+            pairs, sources = opinion.question.pairs, opinion.question.sources
+            said = at(positions, opinion.judgements)
+            self.observer.judged(
+                opinion.base_model,
+                at(positions, pairs),
+                said,
+                at(positions, sources),
+                opinion.timing,
+            )
+
     async def _judged(
-        self, slot: Slot, chosen: Sequence[Served], pairs: Sequence[Pair]
+        self,
+        slot: Slot,
+        chosen: Sequence[Served],
+        pairs: Sequence[Pair],
+        overlap: int | None = None,
     ) -> tuple[list[Judgement], float]:
-        """Judge; tells too when the turn of the first pair came."""
-        rows = await _on(self._texts, encode, slot.base, pairs)
+        """Judge; tells too when the turn of the first row came."""
+        windows = await _on(self._texts, cut, slot.base, pairs, overlap)
+        rows, judges = windows.rows, [chosen[pair] for pair in windows.owners]
         known = {
             i: logits
-            for i, (served, row) in enumerate(zip(chosen, rows, strict=True))
+            for i, (served, row) in enumerate(zip(judges, rows, strict=True))
             if (logits := self._cache.get(served, row)) is not None
         }
         asked = [i for i in range(len(rows)) if i not in known]
         began = time.monotonic()
         if asked:
-            own, versions = [rows[i] for i in asked], [chosen[i] for i in asked]
+            own, versions = [rows[i] for i in asked], [judges[i] for i in asked]
             variants = [served.variant for served in versions]
             said, began = await self._batcher.logits(slot.engine, own, variants)
             self._cache.put(versions, own, said)
             known |= zip(asked, said, strict=True)
         logits = torch.stack([known[i] for i in range(len(rows))])
-        return judged(slot, chosen, rows, logits), began
+        return judged(slot, chosen, windows, logits), began
 
     async def _slot(self, use_slow: bool) -> Slot:
         name = self._nli.slow_model if use_slow else self._nli.fast_model

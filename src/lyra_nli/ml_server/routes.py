@@ -73,21 +73,25 @@ def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter
                 use_slow=bool(request.use_slow),
                 adapters=[pair.adapter or request.adapter or "" for pair in request.pairs],
                 sources=[pair.source_url for pair in request.pairs],
+                slow_below=request.slow_below,
+                windows=request.windows,
+                deadline_seconds=request.deadline_seconds,
             )
         except InputError as error:
             raise by_pair_id(error, request.pairs) from error
+        said = zip(answer.judgements, answer.model_versions, answer.base_models, strict=True)
         results = [
-            _result(pair.pair_id, judgement, model_version, calibrated)
-            for pair, judgement, model_version in zip(
-                request.pairs, answer.judgements, answer.model_versions, strict=True
-            )
+            _result(pair.pair_id, *each, calibrated=calibrated)
+            for pair, each in zip(request.pairs, said, strict=True)
         ]
         return NLIResponse(results=results)
 
     return router
 
 
-def _result(pair_id: str, judgement: Judgement, model_version: str, calibrated: bool) -> NLIResult:
+def _result(
+    pair_id: str, judgement: Judgement, model_version: str, base_model: str, *, calibrated: bool
+) -> NLIResult:
     shown = judgement.calibrated_confidence if calibrated else None
     return NLIResult(
         pair_id=pair_id,
@@ -96,7 +100,10 @@ def _result(pair_id: str, judgement: Judgement, model_version: str, calibrated: 
         raw_label=judgement.raw_label,
         probabilities=dict(judgement.probabilities),
         truncated=judgement.truncated,
+        windows=judgement.windows,
+        evidence=judgement.evidence,
         adapter=judgement.adapter,
+        base_model=base_model,
         model_version=model_version,
         calibrated_confidence=judgement.calibrated_confidence,
         calibration=judgement.calibration,

@@ -21,7 +21,10 @@ _RESULT: dict[str, JsonValue] = {
     "raw_label": "contradiction",
     "probabilities": {"supports": 0.01, "refutes": 0.94, "neutral": 0.05},
     "truncated": False,
+    "windows": 1,
+    "evidence": None,
     "adapter": "lora-lyra-v3",
+    "base_model": "starter",
     "model_version": "starter@0f3a52c1b7de+lora-lyra-v3@9b1c44d0e2fa",
     "calibrated_confidence": 0.81,
     "calibration": 4,
@@ -83,6 +86,31 @@ class NLIRequest(BaseModel):
     adapter: str | None = Field(
         None, max_length=256, description="who judges the pairs that name none themselves"
     )
+    slow_below: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="ask the slow model again where the fast one's probability of its label is "
+        "below this, and answer what it says there",
+    )
+    windows: bool | None = Field(
+        None,
+        description="judge a premise that is too long by overlapping windows; null: what "
+        "`nli.windows` of the settings says",
+    )
+    deadline_seconds: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="give up after this, with 504; at most `ml_server.deadline_seconds`",
+    )
+
+    @model_validator(mode="after")
+    def _fast_then_slow(self) -> Self:
+        if self.use_slow and self.slow_below is not None:
+            raise ValueError("use_slow asks the slow model alone: send it or slow_below, not both")
+        return self
 
 
 class NLIResult(BaseModel):
@@ -102,7 +130,14 @@ class NLIResult(BaseModel):
     raw_label: str = Field(description="the model's own name for the class")
     probabilities: dict[Label, float]
     truncated: bool = Field(description="the premise was cut to fit; the hypothesis never is")
+    windows: int = Field(1, description="windows of a long premise that were judged")
+    evidence: tuple[int, int] | None = Field(
+        None,
+        description="where the window that decided begins and ends in the premise, in characters "
+        "(Unicode code points); null: the premise was read as one",
+    )
     adapter: str = Field(description="the version that judged, or `base`")
+    base_model: str = Field(description="the base model that judged, the fast one or the slow one")
     model_version: str = Field(description="base and adapter, each with its fingerprint")
     calibrated_confidence: float | None = Field(
         None, description="how likely `label` is to be right, by what people said; null: unknown"

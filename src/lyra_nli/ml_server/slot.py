@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import nn
 
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.evaluation.calibrators import Calibrator
@@ -79,21 +78,29 @@ class Slot:
     Args:
         dtype: of the products that may be narrow, see ``models.engine``.
         residents: built versions kept beside the base; those that are ``pinned`` stay.
+        consume: the base's model is this slot's alone, see ``engine.engine_of``.
+        admit: told of a built version's bytes before it is kept; raises if there is no room.
     """
 
     def __init__(
-        self, base: Base, *, dtype: torch.dtype = torch.float32, residents: int = 128
+        self,
+        base: Base,
+        *,
+        dtype: torch.dtype = torch.float32,
+        residents: int = 128,
+        consume: bool = False,
+        admit: Callable[[Slot, int], None] = lambda *_: None,
     ) -> None:
         self.base = base
-        self.engine = engine_of(base, dtype)
-        self._residents = residents
+        self.engine = engine_of(base, dtype, consume=consume)
+        self._residents, self._admit = residents, admit
         self.pristine = Served(
             variant=None,
             version=None,
             model_version=_base_version(base),
             loaded_at=now(),
             load_seconds=0.0,
-            own_bytes=_bytes(base.model),
+            own_bytes=self.engine.base_bytes,
         )
         self._current = self.pristine
         self._previous = self.pristine.name
@@ -125,6 +132,7 @@ class Slot:
 
         Raises:
             AdapterInvalidError: damaged, changed or unsafe files, another base, wrong tensors.
+            ModelError: there is no room for it in memory.
         """
         began = time.monotonic()
         manifest = verify(version.path)
@@ -145,6 +153,7 @@ class Slot:
         # Finite weights may still overflow: see it judge before anyone is answered by it.
         if not torch.isfinite(self.engine.logits(self._probe, [variant])).all():
             raise AdapterInvalidError(f"{version.name} answers with NaN or infinite values")
+        self._admit(self, variant.own_bytes)
         return Served(
             variant=variant,
             version=version,
@@ -164,6 +173,18 @@ class Slot:
                     break
                 if other is not served and not self.pinned(other):
                     del self._resident[name]
+
+    def unpinned(self) -> list[Served]:
+        """List the resident versions that may go, longest unused first."""
+        return [served for served in self.all_resident() if not self.pinned(served)]
+
+    def shed(self) -> int:
+        """Let the longest unused version go that may; gives its bytes, 0 when there is none."""
+        for served in self.unpinned():
+            with self._lock:
+                del self._resident[served.name]
+            return served.own_bytes
+        return 0
 
     def pinned(self, served: Served) -> list[str]:
         """Say why a version stays: ``active``, ``previous``, the sites that are routed to it."""
@@ -218,7 +239,3 @@ class Slot:
 
 def _base_version(base: Base) -> str:
     return f"{base.name}@{base.fingerprint[:12]}"
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

@@ -102,6 +102,11 @@ class Adapter:
     matrices: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     scale: float
 
+    def to(self, device: torch.device) -> Adapter:
+        """The same on another device."""
+        moved = {name: (a.to(device), b.to(device)) for name, (a, b) in self.matrices.items()}
+        return Adapter(moved, self.scale)
+
 
 def read_adapter(base: Base, adapter_dir: Path) -> Adapter:
     """Read and check a PEFT LoRA adapter against the base it is for.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from lyra_nli.errors import ModelError
 from lyra_nli.labels import LabelMap
@@ -84,9 +84,6 @@ def load_base(name: str, *, revision: str | None = None, max_length: int = 512) 
         )
     labels = LabelMap.from_id2label(model.config.id2label)
     model.eval().requires_grad_(False)
-    window = getattr(model.config, "max_position_embeddings", max_length)
-    # RoBERTa counts positions from pad_token_id + 1, so two of them are never usable.
-    window -= 2 if model.config.model_type == "roberta" else 0
     return Base(
         name=name,
         revision=revision,
@@ -94,8 +91,35 @@ def load_base(name: str, *, revision: str | None = None, max_length: int = 512) 
         tokenizer=tokenizer,
         labels=labels,
         fingerprint=fingerprint(model),
-        max_length=min(max_length, window),
+        max_length=reach_of(model.config, max_length),
     )
+
+
+def blank_model(name: str, *, revision: str | None = None) -> nn.Module:
+    """A base's module tree without its weights, on torch's meta device: what it will be.
+
+    Raises:
+        ModelError: its configuration can't be reached or read.
+    """
+    source, revision = _source(name, revision)
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForSequenceClassification.from_config(
+                config, dtype=torch.float32
+            )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the base model {name!r} can't be loaded: {_first_line(error)}", hint=_WAYS_OUT
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def reach_of(config: Any, max_length: int) -> int:
+    """Tokens that a pair may have."""
+    window: int = getattr(config, "max_position_embeddings", max_length)
+    # RoBERTa counts positions from pad_token_id + 1, so two of them are never usable.
+    return min(max_length, window - 2 if config.model_type == "roberta" else window)
 
 
 def fingerprint(model: nn.Module) -> str:

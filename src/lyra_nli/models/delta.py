@@ -59,7 +59,7 @@ def low_rank(
     for at, name, factor in touched:
         a, b = adapter.matrices[name]
         size = len(b)
-        up = torch.zeros(len(a), len(modules) * size)
+        up = b.new_zeros(len(a), len(modules) * size)
         up[:, at * size : (at + 1) * size] = adapter.scale * factor * b.T
         downs.append(a.T)
         ups.append(up)

@@ -44,17 +44,22 @@ def encode(base: Base, pairs: Sequence[Pair]) -> list[EncodedPair]:
     if not pairs:
         return []
     texts = ([pair.premise for pair in pairs], [pair.hypothesis for pair in pairs])
-    whole = _tokenize(base, *texts, truncation=False)
+    whole = tokenize(base, *texts)
     long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > base.max_length]
     _refuse_long_hypotheses(base, pairs, long)
     cut = (
-        _tokenize(base, *([column[i] for i in long] for column in texts), truncation="only_first")
+        tokenize(
+            base,
+            *([column[i] for i in long] for column in texts),
+            truncation="only_first",
+            max_length=base.max_length,
+        )
         if long
         else {}
     )
     rows = {index: (cut, row) for row, index in enumerate(long)}
     return [
-        _row(base, *rows.get(index, (whole, index)), truncated=index in rows)
+        unbroken(base, *rows.get(index, (whole, index)), truncated=index in rows)
         for index in range(len(pairs))
     ]
 
@@ -114,27 +119,43 @@ def by_length(lengths: Sequence[int], rows: int, tokens: int | None = None) -> I
         start += count
 
 
+def tokenize(
+    base: Base, premises: Sequence[str], hypotheses: Sequence[str], **options: Any
+) -> Mapping[str, Any]:
+    """What the base's tokenizer makes of pairs, for `unbroken`; whole unless options say else."""
+    encoded: Mapping[str, Any] = base.tokenizer(
+        list(premises),
+        list(hypotheses),
+        **{"truncation": False, **options},
+        return_special_tokens_mask=True,
+        return_token_type_ids=True,
+        verbose=False,
+    )
+    return encoded
+
+
+def unbroken(
+    base: Base, encoded: Mapping[str, Any], row: int, *, truncated: bool = False
+) -> EncodedPair:
+    """One row of what `tokenize` gave, in which no text spells a special token."""
+    ids, mask = encoded["input_ids"][row], encoded["special_tokens_mask"][row]
+    special, unknown = set(base.tokenizer.all_special_ids), base.tokenizer.unk_token_id
+    return EncodedPair(
+        input_ids=tuple(
+            unknown if token in special and not placed else token
+            for token, placed in zip(ids, mask, strict=True)
+        ),
+        token_type_ids=tuple(encoded["token_type_ids"][row]),
+        truncated=truncated,
+    )
+
+
 def _text_problems(index: int, pair: Pair) -> Iterator[str]:
     for name, text in (("premise", pair.premise), ("hypothesis", pair.hypothesis)):
         if not text.strip():
             yield f"pair {index}: the {name} is empty"
         elif any("\ud800" <= char <= "\udfff" for char in text):
             yield f"pair {index}: the {name} holds half a surrogate pair (not valid Unicode)"
-
-
-def _tokenize(
-    base: Base, premises: Sequence[str], hypotheses: Sequence[str], *, truncation: bool | str
-) -> Mapping[str, Any]:
-    encoded: Mapping[str, Any] = base.tokenizer(
-        list(premises),
-        list(hypotheses),
-        truncation=truncation,
-        max_length=base.max_length if truncation else None,
-        return_special_tokens_mask=True,
-        return_token_type_ids=True,
-        verbose=False,
-    )
-    return encoded
 
 
 def _refuse_long_hypotheses(base: Base, pairs: Sequence[Pair], suspects: Sequence[int]) -> None:
@@ -155,16 +176,3 @@ def _length_problems(base: Base, index: int, pair: Pair) -> Iterator[str]:
     ids = base.tokenizer(pair.hypothesis, add_special_tokens=False, verbose=False)
     if (count := len(ids["input_ids"])) > room:
         yield f"pair {index}: the hypothesis has {count} tokens, at most {room} fit"
-
-
-def _row(base: Base, encoded: Mapping[str, Any], row: int, *, truncated: bool) -> EncodedPair:
-    ids, mask = encoded["input_ids"][row], encoded["special_tokens_mask"][row]
-    special, unknown = set(base.tokenizer.all_special_ids), base.tokenizer.unk_token_id
-    return EncodedPair(
-        input_ids=tuple(
-            unknown if token in special and not placed else token
-            for token, placed in zip(ids, mask, strict=True)
-        ),
-        token_type_ids=tuple(encoded["token_type_ids"][row]),
-        truncated=truncated,
-    )

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import nn
@@ -52,9 +52,11 @@ class Engine(Protocol):
 
     Attributes:
         dtype: of the products that may be narrow.
+        base_bytes: memory of the base: its module, and what was made of it.
     """
 
     dtype: torch.dtype
+    base_bytes: int
 
     def variant(self, adapter: Adapter) -> Variant:
         """Make a version ready to judge; the base is left alone."""
@@ -67,12 +69,27 @@ class Engine(Protocol):
         """
 
 
-def engine_of(base: Base, dtype: torch.dtype = torch.float32) -> Engine:
-    """The fastest exact engine for a base."""
-    # Without position terms there are no tables; no released model is like that.
-    if is_disentangled(base.model) and base.model.config.pos_att_type:
-        return DebertaEngine(base.model, base.max_length, dtype)
+def engine_of(base: Base, dtype: torch.dtype = torch.float32, *, consume: bool = False) -> Engine:
+    """The fastest exact engine for a base.
+
+    Args:
+        consume: nobody else uses the base's model: let go of the weights that the engine copied.
+    """
+    if _has_tables(base.model):
+        return DebertaEngine(base.model, base.max_length, dtype, consume=consume)
     return PlainEngine(base, dtype)
+
+
+def expected_bytes(model: nn.Module, reach: int, dtype: torch.dtype) -> int:
+    """`base_bytes` of a base of which `base.blank_model` gave the shapes; the model is used up."""
+    if _has_tables(model):
+        return DebertaEngine(model, reach, dtype, consume=True).base_bytes
+    return _bytes(model)
+
+
+def _has_tables(model: nn.Module) -> TypeGuard[DebertaV2ForSequenceClassification]:
+    # Without position terms there are none; no released model is like that.
+    return is_disentangled(model) and bool(model.config.pos_att_type)
 
 
 class DebertaEngine:
@@ -84,22 +101,32 @@ class DebertaEngine:
         model: transformers' module tree, which is read and never changed.
         reach: tokens of the longest row.
         dtype: float32, exact to rounding; or bfloat16, where the hardware multiplies it.
+        consume: but take the weights that were copied out of the module tree; shapes stay.
     """
 
     def __init__(
-        self, model: DebertaV2ForSequenceClassification, reach: int, dtype: torch.dtype
+        self,
+        model: DebertaV2ForSequenceClassification,
+        reach: int,
+        dtype: torch.dtype,
+        *,
+        consume: bool = False,
     ) -> None:
         self.model, self.dtype = model, dtype
         encoder = model.deberta.encoder
+        self.base_bytes = _bytes(model)
+        self._layers = []
         with torch.inference_mode():
             positions = encoder.get_rel_embedding()
-            self._layers = [
-                Layer(number, layer, f"deberta.encoder.layer.{number}", positions, reach, dtype)
-                for number, layer in enumerate(encoder.layer)
-            ]
+            for number, module in enumerate(encoder.layer):
+                name = f"deberta.encoder.layer.{number}"
+                layer = Layer(number, module, name, positions, reach, dtype)
+                self._layers.append(layer)
+                self.base_bytes += layer.own_bytes - (_let_go(module) if consume else 0)
 
     def variant(self, adapter: Adapter) -> Delta:
         """See `Engine`."""
+        adapter = adapter.to(self.model.classifier.weight.device)
         sites: dict[tuple[int, str], LowRank] = {}
         tables = {}
         with torch.inference_mode():
@@ -152,11 +179,13 @@ class PlainEngine:
 
     def __init__(self, base: Base, dtype: torch.dtype) -> None:
         self.base, self.dtype = base, dtype
+        self.base_bytes = _bytes(base.model)
 
     def variant(self, adapter: Adapter) -> Merged:
         """See `Engine`."""
         touched = [self.base.model.get_parameter(f"{name}.weight") for name in adapter.matrices]
         size = sum(weight.numel() * weight.element_size() for weight in touched)
+        adapter = adapter.to(touched[0].device)
         return Merged(merged_model(self.base, adapter), size)
 
     def logits(
@@ -176,3 +205,18 @@ class PlainEngine:
                 said = model(**{name: value.to(device) for name, value in batch.items()}).logits
             logits[own] = said.float().cpu()
         return logits
+
+
+def _let_go(layer: nn.Module) -> int:
+    """Free the weights of a layer's linear modules, of which their shapes stay; gives the bytes."""
+    freed = 0
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            freed += module.weight.numel() * module.weight.element_size()
+            module.weight = nn.Parameter(module.weight.to("meta"), requires_grad=False)
+    return freed
+
+
+def _bytes(model: nn.Module) -> int:
+    tensors = (*model.parameters(), *model.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

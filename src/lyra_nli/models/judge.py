@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from lyra_nli.labels import LABELS
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoder import forward_of
 from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
+from lyra_nli.models.windows import Windows, cut
 from lyra_nli.records import Judgement, Pair
 
 
@@ -23,7 +25,8 @@ class Judge:
         base: gives tokenizer and label order.
         model: the weights to judge with; the base's own when None.
         adapter: the name that answers carry.
-        batch_size: pairs per forward pass.
+        batch_size: rows per forward pass.
+        overlap: of the windows of a long premise, see `windows.cut`; None: it is truncated.
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class Judge:
         model: nn.Module | None = None,
         adapter: str = "base",
         batch_size: int = 32,
+        overlap: int | None = None,
     ) -> None:
         self.base = base
         self.model = model if model is not None else base.model
         self.adapter = adapter
         self.batch_size = batch_size
+        self.overlap = overlap
         self._logits_of = forward_of(self.model)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
@@ -45,17 +50,14 @@ class Judge:
         Raises:
             InputError: listing every pair that can't be judged.
         """
-        rows = encode(self.base, pairs)
-        probabilities = softmax(self._forward(rows))
-        return [
-            judgement(self.base, p, self.adapter, truncated=row.truncated)
-            for p, row in zip(probabilities, rows, strict=True)
-        ]
+        windows = cut(self.base, pairs, self.overlap)
+        probabilities = softmax(self._forward(windows.rows))
+        return judgements(self.base, windows, probabilities, [self.adapter] * len(pairs))
 
     def logits(
         self, pairs: Sequence[Pair], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Logits of shape [pairs, 3], columns in the order of ``LABELS``.
+        """Logits of shape [pairs, 3], columns in the order of ``LABELS``; never by windows.
 
         Args:
             progress: called after every batch with the number of pairs it held.
@@ -78,22 +80,40 @@ class Judge:
         return out
 
 
-def judgement(
-    base: Base, probabilities: NDArray[np.float64], adapter: str, *, truncated: bool
-) -> Judgement:
-    """What probabilities [3], in the order of ``LABELS``, say.
+def judgements(
+    base: Base, windows: Windows, probabilities: NDArray[np.float64], adapters: Sequence[str]
+) -> list[Judgement]:
+    """What probabilities [rows, 3], columns in the order of ``LABELS``, say of each pair.
 
     Args:
-        adapter: the version behind them, or ``base``.
+        windows: the rows that were judged.
+        adapters: the version that judged each pair, or ``base``.
     """
+    deciding, counts = windows.deciding(probabilities), Counter(windows.owners)
+    return [
+        _judgement(base, windows, row, counts[pair], probabilities[row], adapter)
+        for pair, (row, adapter) in enumerate(zip(deciding, adapters, strict=True))
+    ]
+
+
+def _judgement(
+    base: Base,
+    windows: Windows,
+    row: int,
+    count: int,
+    probabilities: NDArray[np.float64],
+    adapter: str,
+) -> Judgement:
     best = int(probabilities.argmax())
     return Judgement(
         label=LABELS[best],
         confidence=float(probabilities[best]),
         probabilities=dict(zip(LABELS, probabilities.tolist(), strict=True)),
         raw_label=base.labels.raw_names[best],
-        truncated=truncated,
+        truncated=windows.rows[row].truncated,
         adapter=adapter,
+        windows=count,
+        evidence=windows.spans[row],
     )
 
 

@@ -75,6 +75,11 @@ class Layer:
         within = f"{name}.attention.self"
         self._tables = PositionTables(attention, within, positions, reach, self._scale)
 
+    @property
+    def own_bytes(self) -> int:
+        """Memory of the products and tables, beside that of the module."""
+        return self._tables.own_bytes + sum(one.own_bytes for one in self._products.values())
+
     def sites(self, adapter: Adapter) -> dict[tuple[int, str], LowRank]:
         """What an adapter adds to this layer's products."""
         found = {

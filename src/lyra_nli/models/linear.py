@@ -28,6 +28,11 @@ class FrozenLinear:
             torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._packed else weight
         )
 
+    @property
+    def own_bytes(self) -> int:
+        """Memory of the weight, whoever lays it out, and of the bias."""
+        return sum(t.numel() * t.element_size() for t in (self._weight, self._bias))
+
     @classmethod
     def of(cls, modules: Sequence[tuple[nn.Linear, float]], dtype: torch.dtype) -> FrozenLinear:
         """Layers of the same input as one, each with a factor on its output."""

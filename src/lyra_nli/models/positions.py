@@ -63,6 +63,11 @@ class PositionTables:
         ]
         self._table = torch.cat(tables).contiguous()
 
+    @property
+    def own_bytes(self) -> int:
+        """Memory of the tables."""
+        return self._table.numel() * self._table.element_size()
+
     def window(self, length: int, correction: Correction | None = None) -> torch.Tensor:
         """Columns that rows of a length use: [kinds * heads, head size, 2 * length - 1]."""
         used = slice(self._reach - length, self._reach + length - 1)
@@ -78,15 +83,14 @@ class PositionTables:
             return None
         rank = max(len(a) for a, _ in adapter.matrices.values())
         columns = self._table.shape[-1]
-        ups = torch.zeros(len(self._terms), self._positions.shape[-1], rank)
-        alongs = torch.zeros(len(self._terms), rank, columns)
+        ups = self._table.new_zeros(len(self._terms), self._positions.shape[-1], rank)
+        alongs = self._table.new_zeros(len(self._terms), rank, columns)
         for up, along, term in zip(ups, alongs, self._terms, strict=True):
             if term.name in adapter.matrices:
                 a, b = adapter.matrices[term.name]
                 up.copy_(adapter.scale * term.scale * b)
-                along.copy_((self._positions.cpu() @ a.T)[term.rows.cpu()].T)
-        device = self._table.device
-        return ups.to(device), alongs.to(device)
+                along.copy_((self._positions @ a.T)[term.rows].T)
+        return ups, alongs
 
 
 def _terms(

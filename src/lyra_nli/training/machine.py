@@ -9,16 +9,48 @@ from typing import Any, Literal
 
 import torch
 
+from lyra_nli.errors import SettingsError
 
-def compute_dtype(wanted: Literal["auto", "fp32", "bf16"]) -> torch.dtype:
+
+def compute_dtype(
+    wanted: Literal["auto", "fp32", "bf16", "fp16"], on: torch.device | None = None
+) -> torch.dtype:
     """The type of the frozen matrices and of matrix products while training.
 
     ``auto`` takes bfloat16 where the hardware multiplies it natively (AVX-512 BF16 or AMX, or
-    a GPU that has it) and float32 elsewhere, where bfloat16 would be emulated and slower.
+    a GPU that has it) and float32 elsewhere, where bfloat16 would be emulated and slower. It
+    never takes float16, in which large activations overflow.
+
+    Args:
+        on: where it runs; None: on what `device` gives.
+
+    Raises:
+        SettingsError: float16 is for GPUs.
     """
+    on = on or device()
+    if wanted == "fp16" and on.type == "cpu":
+        raise SettingsError(
+            "nli.precision is fp16, and nothing here multiplies that",
+            hint="fp16 needs a GPU; set nli.precision to auto.",
+        )
     if wanted == "auto":
-        return torch.bfloat16 if _has_bf16() else torch.float32
-    return torch.bfloat16 if wanted == "bf16" else torch.float32
+        return torch.bfloat16 if _has_bf16(on) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
+
+
+def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device that the settings ask for.
+
+    Raises:
+        SettingsError: there is no GPU that torch can use.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(
+            "nli.device is cuda, and torch sees no GPU",
+            hint="Install torch for CUDA (`nvidia-smi` shows the driver), or set nli.device to "
+            "auto.",
+        )
+    return device() if wanted == "auto" else torch.device(wanted)
 
 
 def device() -> torch.device:
@@ -47,8 +79,8 @@ def deterministic(seed: int, threads: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _has_bf16() -> bool:
-    if torch.cuda.is_available():
+def _has_bf16(on: torch.device) -> bool:
+    if on.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

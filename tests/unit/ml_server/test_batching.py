@@ -11,6 +11,7 @@ import torch
 
 from lyra_nli.errors import BusyError, LateError
 from lyra_nli.ml_server.batching import Batcher
+from lyra_nli.ml_server.deadline import deadline
 from lyra_nli.models.encoding import EncodedPair
 from lyra_nli.settings import ServerSettings
 
@@ -119,14 +120,27 @@ def test_what_is_late_is_given_up_and_never_judged(engine):
     async def scenario(batcher: Batcher) -> None:
         first = await held(batcher, engine, 5)
         with pytest.raises(LateError, match=r"within 0\.05 seconds"):
-            await batcher.logits(engine, rows(7), [None])
+            async with deadline(300.0, 0.05):
+                await batcher.logits(engine, rows(7, 7), [None, None])
         engine.gate.set()
-        with pytest.raises(LateError):
-            await first
+        await first
         await batcher.logits(engine, rows(8), [None])
         assert engine.batches == [[5], [8]]
 
-    run(ServerSettings(deadline_seconds=0.05), scenario)
+    run(ServerSettings(), scenario)
+
+
+def test_of_what_is_late_the_rest_is_not_judged(engine):
+    async def scenario(batcher: Batcher) -> None:
+        engine.gate.clear()
+        with pytest.raises(LateError):
+            async with deadline(0.05, None):
+                await batcher.logits(engine, rows(10, 10, 10), [None] * 3)
+        engine.gate.set()
+        await batcher.logits(engine, rows(8), [None])
+        assert engine.batches == [[10], [8]]
+
+    run(ServerSettings(batch_tokens=10), scenario)
 
 
 def test_the_background_waits_until_nobody_else_does(engine):

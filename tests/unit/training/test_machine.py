@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lyra_nli.training.machine import compute_dtype, deterministic, device
+from lyra_nli.errors import SettingsError
+from lyra_nli.training.machine import compute_dtype, deterministic, device, device_of
 
 
 @pytest.fixture
@@ -49,6 +50,24 @@ def test_a_gpu_is_asked_itself(monkeypatch, capable, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: capable)
     assert device() == torch.device("cuda")
     assert compute_dtype("auto") == expected
+
+
+def test_the_cpu_is_asked_where_a_gpu_is_not_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert device_of("auto") == device_of("cuda") == torch.device("cuda")
+    assert compute_dtype("auto", device_of("cpu")) == torch.float32
+    assert compute_dtype("fp16", device_of("cuda")) == torch.float16
+
+
+def test_what_the_machine_has_not_is_refused(cpu):
+    cpu()
+    assert device_of("auto") == torch.device("cpu")
+    with pytest.raises(SettingsError, match="sees no GPU"):
+        device_of("cuda")
+    with pytest.raises(SettingsError, match="fp16"):
+        compute_dtype("fp16")
 
 
 def test_this_machine_can_be_asked():

@@ -1,0 +1,203 @@
+"""Saturated: the active version changes a thousand times while 32 clients ask without pause.
+
+A swap is what happens when another process activates a version: a row in the registry, which the
+service then follows. Both versions are resident, as the active and the previous one always are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving_tools import adapter, of_length
+
+from lyra_nli.errors import LyraNliError
+from lyra_nli.labels import LABELS
+from lyra_nli.ml_server.nli import NLIService
+from lyra_nli.models.base import Base
+from lyra_nli.provenance import library_versions
+from lyra_nli.records import Judgement, Pair
+from lyra_nli.registry.artifact import Manifest, staged
+from lyra_nli.registry.versions import Registry
+from lyra_nli.settings import Settings
+from lyra_nli.storage.engine import open_database
+from lyra_nli.storage.upgrade import init_database
+
+CLIENTS, SWAPS, ROUNDS = 32, 1000, 10
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}
+
+Expected = Mapping[str, Mapping[Pair, Judgement]]
+
+
+@dataclass
+class Seen:
+    """What the clients saw in one kind of phase; seconds."""
+
+    times: list[float] = field(default_factory=list)
+    errors: int = 0
+    wrong: int = 0
+
+    def p(self, percent: int) -> float:
+        """A percentile, in milliseconds."""
+        return 1000 * statistics.quantiles(self.times, n=100)[percent - 1]
+
+
+def saturated(base: Base, pairs: Sequence[Pair], threads: int, seconds: float) -> None:
+    """Phases with and without swaps in turn, the same load in both."""
+    some = of_length(base, pairs, 64, seed=4)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = project(base, Path(folder), threads)
+        calm, swapping, precision = asyncio.run(measured(settings, some, seconds))
+    print(f"\n| {CLIENTS} clients, {precision} | answers | p50 ms | p99 ms | errors | wrong |")
+    print("|---|---|---|---|---|---|")
+    for name, seen in (("no swaps", calm), (f"{SWAPS} swaps", swapping)):
+        counts = f"{seen.errors} | {seen.wrong}"
+        print(f"| {name} | {len(seen.times)} | {seen.p(50):.0f} | {seen.p(99):.0f} | {counts} |")
+    print(f"\np99 with swaps: {swapping.p(99) / calm.p(99):.2f}x")
+
+
+def project(base: Base, folder: Path, threads: int) -> Settings:
+    """A database and two versions."""
+    settings = Settings.model_validate(
+        {
+            "storage": {"database_path": str(folder / "lyra.db")},
+            "nli": {"fast_model": "starter", "adapters_dir": str(folder / "adapters")},
+            "ml_server": {"threads": threads},
+        }
+    )
+    init_database(settings.storage.database_path)
+    engine = open_database(settings.storage.database_path)
+    registry = Registry(engine, Path(settings.nli.adapters_dir))
+    for seed in (1, 2):
+        with staged(Path(settings.nli.adapters_dir)) as staging:
+            adapter(base, staging, seed)
+            registry.publish(
+                manifest(base, seed),
+                staging,
+                status="passed",
+                run_id=None,
+                parent=None,
+                samples_used=0,
+                metrics={},
+                verdict="pass",
+                report_path=None,
+            )
+    engine.dispose()
+    return settings
+
+
+def manifest(base: Base, seed: int) -> Manifest:
+    """Of a version that nobody trained."""
+    return Manifest(
+        base_model=base.name,
+        base_revision=base.revision,
+        base_fingerprint=base.fingerprint,
+        dataset_hash="0" * 64,
+        split_hash="0" * 64,
+        row_ids={},
+        recipe={},
+        dataset_settings={},
+        library_versions=library_versions(),
+        git_commit=None,
+        seed=seed,
+        threads=1,
+        created_at="2026-01-01T00:00:00+00:00",
+        metrics={},
+    )
+
+
+async def measured(
+    settings: Settings, pairs: Sequence[Pair], seconds: float
+) -> tuple[Seen, Seen, str]:
+    """The calm phases, those with swaps, and the precision of the answers."""
+    service = NLIService(settings)
+    await service.start()
+    try:
+        precision = service.status()["precision"]
+        names = [version.name for version in await service.versions()]
+        expected = {name: await alone(service, name, pairs) for name in names}
+        tolerance = TOLERANCE[precision]
+        told_apart = [p for p in pairs if apart(*(expected[n][p] for n in names)) > 5 * tolerance]
+        print(
+            f"\n{len(told_apart)} of {len(pairs)} pairs tell the two versions apart, and are asked"
+        )
+        await swap(service, settings, names[0])
+        calm, swapping = Seen(), Seen()
+        for _ in range(ROUNDS):
+            for seen, swaps in ((calm, 0), (swapping, SWAPS // ROUNDS)):
+                phase = Phase(service, told_apart, expected, tolerance, seen)
+                await phase.run(seconds / ROUNDS / 2, swaps, settings, names)
+        return calm, swapping, precision
+    finally:
+        await service.close()
+
+
+async def swap(service: NLIService, settings: Settings, name: str) -> None:
+    """Activate a version as another process does, and have the service look."""
+
+    def activate() -> None:
+        engine = open_database(settings.storage.database_path)
+        registry = Registry(engine, Path(settings.nli.adapters_dir))
+        registry.activate(name, who="benchmark", reason="a swap")
+        engine.dispose()
+
+    await asyncio.to_thread(activate)
+    await service.follow()
+    if service.status()["version"] != name:
+        raise RuntimeError(service.status()["follow_error"])
+
+
+async def alone(service: NLIService, name: str, pairs: Sequence[Pair]) -> dict[Pair, Judgement]:
+    """What a version says to each pair, judged by itself."""
+    return {p: (await service.judge([p], adapters=[name])).judgements[0] for p in pairs}
+
+
+def apart(one: Judgement, other: Judgement) -> float:
+    """The largest gap between two answers' probabilities."""
+    return max(abs(one.probabilities[label] - other.probabilities[label]) for label in LABELS)
+
+
+@dataclass
+class Phase:
+    """Clients that ask without pause, and perhaps somebody who activates versions meanwhile."""
+
+    service: NLIService
+    pairs: Sequence[Pair]
+    expected: Expected
+    tolerance: float
+    seen: Seen
+    over: bool = False
+
+    async def run(
+        self, seconds: float, swaps: int, settings: Settings, names: Sequence[str]
+    ) -> None:
+        """So many swaps, evenly over the time, and no client ends before the last of them."""
+        end = time.monotonic() + seconds
+        clients = [asyncio.create_task(self._client(number)) for number in range(CLIENTS)]
+        for number in range(swaps):
+            await asyncio.sleep(max(0.0, end - time.monotonic()) / (swaps - number))
+            await swap(self.service, settings, names[(number + 1) % 2])
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+        self.over = True
+        await asyncio.gather(*clients)
+
+    async def _client(self, number: int) -> None:
+        own = random.Random(number)
+        while not self.over:
+            pair = own.choice(self.pairs)
+            began = time.perf_counter()
+            try:
+                [said] = (await self.service.judge([pair])).judgements
+            except LyraNliError:
+                self.seen.errors += 1
+                continue
+            self.seen.times.append(time.perf_counter() - began)
+            known = self.expected.get(said.adapter, {}).get(pair)
+            if known is None or apart(said, known) > self.tolerance:
+                self.seen.wrong += 1

@@ -1,0 +1,123 @@
+"""What the parts of `serving` share: pairs, adapters, a server, and clocks."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+import uvicorn
+from fastapi import FastAPI
+
+from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.models.adapter import save_adapter
+from lyra_nli.models.base import Base
+from lyra_nli.models.encoding import encode
+from lyra_nli.models.lora import attach, low_rank_layers
+from lyra_nli.records import Pair
+from lyra_nli.settings import TrainingSettings
+
+
+def read(files: Sequence[Path]) -> list[Pair]:
+    """At most a thousand pairs of each file."""
+    lines = (line for file in files for line in file.read_text("utf-8").splitlines()[:1000])
+    return [Pair(row["premise"], row["hypothesis"]) for row in map(json.loads, lines)]
+
+
+def mixed(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs, and as many of twice their length."""
+    longer = (Pair(f"{a.premise} {b.premise}", a.hypothesis) for a, b in pairwise(pairs))
+    return [*pairs, *longer]
+
+
+def of_length(base: Base, pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """Some pairs of 20 to 200 tokens."""
+    rows = encode(base, pairs)
+    fit = [pair for pair, row in zip(pairs, rows, strict=True) if 20 <= len(row) <= 200]
+    return random.Random(seed).sample(fit, count)
+
+
+def in_turn(ways: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, float]:
+    """Median milliseconds of functions that are called in turn.
+
+    One call of each before the one that counts: what lies in the caches is its own then.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeat):
+        for name, way in ways.items():
+            way()
+            began = time.perf_counter()
+            way()
+            times[name].append(1000 * (time.perf_counter() - began))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def adapter(base: Base, folder: Path, seed: int) -> Path:
+    """A random adapter of the default recipe's shape, in PEFT's format."""
+    torch.manual_seed(seed)
+    recipe = TrainingSettings()
+    model = attach(base, recipe)
+    for _, layer in low_rank_layers(model):
+        torch.nn.init.normal_(layer.lora_B, std=0.02)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapter(base, model, recipe, folder)
+    return folder
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """A real server on a free port, in a thread of this process."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    process = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code != 200:
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def load(
+    url: str, pairs: Sequence[Pair], *, seconds: float, clients: int = 32
+) -> tuple[float, list[float]]:
+    """Pairs a second, and the seconds that each took."""
+    end = time.monotonic() + seconds
+
+    def client(seed: int) -> list[float]:
+        own, times = random.Random(seed), []
+        with httpx.Client(trust_env=False, timeout=120) as http:
+            while time.monotonic() < end:
+                pair = own.choice(pairs)
+                body = {"pair_id": "p", "premise": pair.premise, "hypothesis": pair.hypothesis}
+                began = time.perf_counter()
+                http.post(f"{url}/nli", json={"pairs": [body]}).raise_for_status()
+                times.append(time.perf_counter() - began)
+        return times
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(clients) as pool:
+        times = [each for found in pool.map(client, range(clients)) for each in found]
+    return len(times) / (time.monotonic() - began), times
+
+
+def standing_in(slot: Slot, variant: Any) -> Served:
+    """What a slot serves, without a registry."""
+    now = slot.pristine
+    return Served(variant, None, now.model_version, now.loaded_at, 0.0, variant.own_bytes)
