@@ -47,11 +47,11 @@ from numpy.typing import NDArray
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier, ece, mcnemar
 from lyra_nli.labels import INDEX, LABELS, Label
-from lyra_nli.loop import trainer_of
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.trainers import trainer_of
 from lyra_nli.training.folds import OutOfFold
 from lyra_nli.training.foreign import foreign_pairs
 from lyra_nli.training.log import TrainingLog
