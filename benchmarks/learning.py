@@ -323,8 +323,12 @@ def suspects_found(unseen: OutOfFold, task: Task) -> float:
 @cache
 def prepare(data: Path | None, group: str, general: Path | None) -> Ground:
     """Read the domain and ask the base, once a process."""
+    return ask_base(read_domain(data, group), general)
+
+
+def ask_base(examples: list[Example], general: Path | None) -> Ground:
+    """Ask the base about a domain and about general NLI."""
     base = load_base("starter")
-    examples = read_domain(data, group)
     rows = read_domain(general)[-GENERAL:] if general else replay_rows()[1]
     said, general_said = (
         softmax(Judge(base).logits([example.pair for example in each])) for each in (examples, rows)

@@ -118,7 +118,8 @@ def evaluate(
     answered = unseen_by(unseen)
     witnesses = {
         "base": Witness(Judge(base, batch_size=size)),
-        "candidate": Witness(adapted, unseen=answered),
+        # What its start had learned from, general NLI too, it can't be asked either.
+        "candidate": Witness(adapted, dataset.learned if start else frozenset(), answered),
     }
     if active:
         witnesses["active"] = witness_of(workspace, base, active, dataset.learned)
