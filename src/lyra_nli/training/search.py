@@ -11,6 +11,7 @@ what is trained in the end is the best by all rows, of the two and the settings'
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -34,7 +35,7 @@ _AT_RANDOM = 5
 """Recipes of a half that are drawn at random before the estimator knows enough."""
 
 _IN_A_ROW = 5
-"""Recipes for which the time left was too short, until the search ends."""
+"""Recipes that took too long for the time left, or failed, until the search ends."""
 
 
 @dataclass(frozen=True)
@@ -148,27 +149,35 @@ class Search:
         recipe = self.space.at(proposed.params)
         trial = Trial(len(self.trials), half, recipe, self.space.changes(recipe), state="cut")
         self.trials.append(trial)
-        outcome, value = TrialState.PRUNED, None
+        saved = self._ask_half(trial, half, proposed) if self._room(recipe) else None
+        if trial.state == "finished":
+            self._leaders[half], _ = choose([self._leaders[half], trial], self.halves[half])
+            study.tell(proposed, saved)
+        else:
+            study.tell(proposed, state=TrialState.PRUNED)
+        self.tell(trial)
+
+    def _ask_half(self, trial: Trial, half: int, proposed: optuna.Trial) -> float | None:
+        """What a recipe saves on the parts of a half that it was asked about."""
+        parts, saved = self.halves[half], None
         answer = self.ask(trial, self._so_far())
-        for step, part in enumerate(self.halves[half]):
-            if not self._room(recipe, trial):
-                break
+        for step, part in enumerate(parts):
+            if not self._room(trial.recipe, trial):
+                return saved
+            started = time.monotonic()
             try:
                 trial.answers[part] = answer(part)
             except TrainingError:  # such a recipe can't be fitted: the next one
-                trial.state = "failed"
-                break
-            asked = self.halves[half][: step + 1]
-            value = trial.best(asked)[0] - self.own.best(asked)[0]
-            proposed.report(value, step)
-            if proposed.should_prune() and step + 1 < len(self.halves[half]):
+                trial.state, trial.lost = "failed", time.monotonic() - started
+                return saved
+            asked = parts[: step + 1]
+            saved = trial.best(asked)[0] - self.own.best(asked)[0]
+            proposed.report(saved, step)
+            if proposed.should_prune() and len(asked) < len(parts):
                 trial.state = "pruned"
-                break
-        else:
-            trial.state, outcome = "finished", TrialState.COMPLETE
-            self._leaders[half], _ = choose([self._leaders[half], trial], self.halves[half])
-        study.tell(proposed, value if outcome == TrialState.COMPLETE else None, outcome)
-        self.tell(trial)
+                return saved
+        trial.state = "finished"
+        return saved
 
     def _finish(self, half: int) -> None:
         """Ask the best of a half about the other half too."""
@@ -187,9 +196,10 @@ class Search:
             trial.answers[part] = answer(part)
 
     def _over(self) -> bool:
-        """No time is left, or only for recipes that are quicker than those that are proposed."""
-        latest = [trial.state for trial in self.trials[-_IN_A_ROW:]]
-        return latest == ["cut"] * _IN_A_ROW or not self._room(self.space.recipe)
+        """No time is left, or none of those that are proposed comes to an end."""
+        latest = [trial.state for trial in self.trials[1:]][-_IN_A_ROW:]
+        vain = len(latest) == _IN_A_ROW and set(latest) <= {"cut", "failed"}
+        return vain or not self._room(self.space.recipe)
 
     def _room(self, recipe: TrainingSettings, trial: Trial | None = None) -> bool:
         """Whether one more fit leaves time for the best of each half to answer the other half."""

@@ -24,6 +24,7 @@ class Trial:
             recipe, which nobody had to propose.
         changes: what it has otherwise than the settings.
         answers: by number of the part.
+        lost: seconds of a fit that failed.
     """
 
     number: int
@@ -32,11 +33,12 @@ class Trial:
     changes: Mapping[str, Any]
     answers: dict[int, PartAnswers] = field(default_factory=dict)
     state: State = "finished"
+    lost: float = 0.0
 
     @property
     def seconds(self) -> float:
         """What all its fits took."""
-        return sum(each.seconds for each in self.answers.values())
+        return self.lost + sum(each.seconds for each in self.answers.values())
 
     @property
     def pace(self) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from lyra_nli.labels import LABELS
 from lyra_nli.models.base import load_base
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
+from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.parts import PartAnswers
 from lyra_nli.training.search import Found, Search
@@ -287,3 +290,35 @@ def test_students_are_fitted_by_every_recipe_and_the_log_tells(tmp_path) -> None
     phases = {row["phase"] for row in log_rows(tmp_path, "step")}
     assert "the settings' recipe, fold 1 of 2" in phases
     assert any(phase.startswith("trial 1, best Brier") for phase in phases) or not told[1:]
+
+
+def test_a_search_that_was_killed_goes_on_where_it_was(tmp_path) -> None:
+    base = load_base(str(make_tiny_model(tmp_path / "base")))
+    rows = [replace(row, group=f"g{i % 8}") for i, row in enumerate(examples(24))]
+    recipe = RECIPE.model_copy(update={"folds": 2, "epochs": 1})
+
+    def run(folder: Path, until: int) -> list[dict]:
+        """Search until this trial has ended; what the log tells of the trials."""
+
+        class Killed(TrainingLog):
+            def trial(self, trial: int, facts: Mapping[str, Any]) -> None:
+                super().trial(trial, facts)
+                if trial == until:
+                    raise KeyboardInterrupt
+
+        with Killed(folder / "log") as log:
+
+            def make(tried: TrainingSettings):
+                kept = Checkpoints(tmp_path / "kept", tried.model_dump(mode="json"))
+                return make_trainer(base, log, checkpoints=kept, **tried.model_dump())
+
+            with pytest.raises(KeyboardInterrupt):
+                search(make, recipe, rows, [], log, minutes=600)
+        return [{**row, "seconds": 0} for row in log_rows(folder, "trial")]
+
+    first, second = run(tmp_path / "first", 1), run(tmp_path / "second", 2)
+    assert len(first) == 2
+    assert second[:2] == first
+    assert len(second) == 3
+    stepped = {row["phase"].split(",")[0] for row in log_rows(tmp_path / "second", "step")}
+    assert stepped == {"trial 2"}
