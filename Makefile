@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Test processes. Each computes with one thread: together faster than one process with as many.
 WORKERS ?= 2
 
-.PHONY: demo test check format bench bench-train bench-learn bench-gate bench-monitoring bench-feedback clean
+.PHONY: demo test check format bench bench-train bench-learn bench-recipes bench-gate bench-monitoring bench-feedback clean
 
 demo: $(READY)  ## the whole loop on a sample project, in ./demo
 	$(BIN)/lyra-nli demo
@@ -34,8 +34,12 @@ bench-train: $(READY)  ## time, memory and accuracy of training, beside transfor
 bench-learn: $(READY)  ## what the learning recipe is worth, and each of its parts
 	$(BIN)/python benchmarks/learning.py
 
+bench-recipes: $(READY)  ## the default recipe beside its neighbours, on several domains (hours)
+	$(BIN)/python benchmarks/recipes.py
+
 bench-gate: $(READY)  ## how often the gate is wrong, on candidates of known worth
 	$(BIN)/python benchmarks/gate.py
+	$(BIN)/python benchmarks/search.py
 
 bench-monitoring: $(READY)  ## is a worse version found, an equal one left alone; pages and log at a million answers
 	$(BIN)/python benchmarks/monitoring.py

@@ -30,11 +30,11 @@ from lyra_nli.evaluation.choosing import choose
 from lyra_nli.evaluation.estimates import Estimate, estimate, ratio
 from lyra_nli.evaluation.judged import Judged, measures
 from lyra_nli.labels import INDEX
-from lyra_nli.loop import trainer_of
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.trainers import trainer_of
 from lyra_nli.training.log import TrainingLog
 
 SHOWN = ("accuracy", "nll", "brier", "ece", "ece_mass", "ece_debiased", "classwise_ece")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lyra_nli.demo.world import build_world
+from lyra_nli.demo.phrases import load_text
+from lyra_nli.demo.world import World, build_world
 from lyra_nli.labels import parse_label
 from lyra_nli.records import Example, Pair
 
@@ -18,9 +19,7 @@ def read_domain(file: Path | None, group: str = "topic") -> list[Example]:
         group: the column whose values stay on one side of a split.
     """
     if file is None:
-        world = build_world()
-        pairs = world.pairs()
-        return [Example(e.id, pairs[e.id], e.label, "correction", e.topic) for e in world.edges]
+        return rows_of(build_world())
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     return [
         Example(
@@ -32,3 +31,20 @@ def read_domain(file: Path | None, group: str = "topic") -> list[Example]:
         )
         for index, row in enumerate(rows)
     ]
+
+
+def invent_domain(seed: int, clinic_share: float) -> list[Example]:
+    """Every pair of an invented project, likewise.
+
+    Args:
+        seed: another seed, another project: other names, figures and wordings.
+        clinic_share: of topics about trials; the others are about laws and programmes.
+    """
+    mix = {**load_text("mix"), "clinic_share": clinic_share}
+    return rows_of(build_world(seed, mix=mix))
+
+
+def rows_of(world: World) -> list[Example]:
+    """The pairs of a project, grouped by topic."""
+    pairs = world.pairs()
+    return [Example(e.id, pairs[e.id], e.label, "correction", e.topic) for e in world.edges]

@@ -47,11 +47,11 @@ from numpy.typing import NDArray
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier, ece, mcnemar
 from lyra_nli.labels import INDEX, LABELS, Label
-from lyra_nli.loop import trainer_of
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.trainers import trainer_of
 from lyra_nli.training.folds import OutOfFold
 from lyra_nli.training.foreign import foreign_pairs
 from lyra_nli.training.log import TrainingLog
@@ -323,8 +323,12 @@ def suspects_found(unseen: OutOfFold, task: Task) -> float:
 @cache
 def prepare(data: Path | None, group: str, general: Path | None) -> Ground:
     """Read the domain and ask the base, once a process."""
+    return ask_base(read_domain(data, group), general)
+
+
+def ask_base(examples: list[Example], general: Path | None) -> Ground:
+    """Ask the base about a domain and about general NLI."""
     base = load_base("starter")
-    examples = read_domain(data, group)
     rows = read_domain(general)[-GENERAL:] if general else replay_rows()[1]
     said, general_said = (
         softmax(Judge(base).logits([example.pair for example in each])) for each in (examples, rows)

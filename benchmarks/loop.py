@@ -38,12 +38,12 @@ from torch import nn
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier
 from lyra_nli.labels import INDEX
-from lyra_nli.loop import trainer_of
 from lyra_nli.models.adapter import adapted_model, save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.trainers import trainer_of
 from lyra_nli.training.log import TrainingLog
 
 ROWS = ("base", "proposal", "proposal + agreed", "ours")

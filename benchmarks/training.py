@@ -50,13 +50,13 @@ from transformers import (
 from lyra_nli.cli.environment import TUNED
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.labels import INDEX, LABELS
-from lyra_nli.loop import trainer_of
 from lyra_nli.models import starter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import encode
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
+from lyra_nli.trainers import trainer_of
 from lyra_nli.training import memory
 from lyra_nli.training.log import TrainingLog
 

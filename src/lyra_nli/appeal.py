@@ -57,7 +57,9 @@ def appeal(workspace: Workspace, name: str, against: str = "") -> Appeal:
     with read(workspace.engine) as connection:
         looks = count_looks(connection, version.base_model, proof.rows, version.created_at)
     active = opponent.name if opponent else None
-    verdict = proof.verdict(workspace.settings.gate, active=active, looks=looks)
+    verdict = proof.verdict(
+        workspace.settings.gate, active=active, looks=looks, start=manifest.started_from
+    )
     notes = [f"Judged again at {now()[:16]}, by the rule and the thresholds of that day."]
     if gone:
         notes.append(f"{gone} of the rows that it was judged on then are no longer there.")
@@ -98,8 +100,7 @@ def _prove(
         "candidate": witness_of(workspace, base, version, frozenset()),
     }
     if opponent:
-        theirs = workspace.registry.manifest_of(opponent).row_ids
-        learned = known(reviews, [*theirs["train"], *theirs["dev"]])
+        learned = known(reviews, workspace.registry.manifest_of(opponent).learned)
         witnesses["active"] = witness_of(workspace, base, opponent, learned)
     replayed = {example.id: example for example in workspace.replay()}
     general = [replayed[row] for row in manifest.row_ids["general"] if row in replayed]

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -25,23 +24,20 @@ from lyra_nli.evaluation.report import Report
 from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
-from lyra_nli.models.lora import attach
-from lyra_nli.models.starter import cache_folder
 from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.lineage import lineage
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.rows import Version
-from lyra_nli.settings import Settings, TrainingSettings
+from lyra_nli.settings import Settings
 from lyra_nli.storage.engine import now, write
 from lyra_nli.storage.reviews import mark_trained
 from lyra_nli.storage.runs import finish_run, start_run
 from lyra_nli.storage.suspects import note_suspects
-from lyra_nli.training.checkpoint import Checkpoints
+from lyra_nli.trainers import Trainers
 from lyra_nli.training.folds import answer_rows, write_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
-from lyra_nli.training.student import Student
-from lyra_nli.training.trainer import Trained, Trainer
+from lyra_nli.training.trainer import Trained
 from lyra_nli.witnesses import ANSWERS, Proof, evaluate, with_groups
 from lyra_nli.workspace import Workspace
 
@@ -54,12 +50,13 @@ _STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
 
 @dataclass
 class Outcome:
-    """What one turn of the loop gave; `seconds` by step."""
+    """What one turn of the loop gave; `origin` in words, `seconds` by step."""
 
     version: Version
     verdict: Verdict
     trained: Trained
     dataset: Dataset
+    origin: Mapping[str, str]
     activated: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -73,6 +70,7 @@ def train(
     promote_reason: str = "",
     activate: bool = True,
     domain: str = "",
+    search_minutes: float = 0.0,
     console: Console | None = None,
 ) -> Outcome:
     """Learn from everything people said, and prove it.
@@ -84,6 +82,7 @@ def train(
         activate: let a version that passes the gate serve at once.
         domain: learn from the reviews of this site or group alone. Such a version does not serve
             by itself, and its reviews count as not trained on: the next one learns from them too.
+        search_minutes: look so long for a better recipe first; 0: the one of the settings.
 
     Raises:
         DatasetError: too few corrections, or no honest split.
@@ -94,8 +93,7 @@ def train(
     Whatever ends it, an interrupt included, no half version is left behind.
     """
     workspace.generation.require_upgraded()
-    clock = Clock()
-    recipe, registry = workspace.settings.training, workspace.registry
+    clock, registry = Clock(), workspace.registry
     with _run(workspace, base_name, forced_reason, domain) as run_id:
         with clock.step("dataset"):
             reviews = workspace.enough_reviews(domain)
@@ -107,20 +105,28 @@ def train(
             staged(registry.directory) as staging,
             TrainingLog(registry.directory / "runs" / run_id, console) as log,
         ):
+            trainers = Trainers(workspace, base, dataset, log)
+            if search_minutes:
+                with clock.step("search"):
+                    workspace = workspace.with_recipe(trainers.search(search_minutes))
             with clock.step("training"):
-                checkpoints = checkpoints_of(workspace, base, dataset)
-                trainer = trainer_of(base, recipe, log, checkpoints=checkpoints)
-                trained = trainer.train(dataset.train, dataset.dev)
+                recipe = workspace.settings.training
+                trainer = trainers(recipe)
+                trained = trainer.train(dataset.train, dataset.dev, trainers.unseen)
                 save_adapter(base, trainer.student.model, recipe, staging, trained.strength)
             with clock.step("gate"):
                 unseen = trained.unseen_rows()
-                verdict, proof = evaluate(workspace, base, staging, dataset, unseen)
+                verdict, proof = evaluate(
+                    workspace, base, staging, dataset, unseen, start=trainers.started_from
+                )
             if dataset.holdout:
                 held = proof.reviewed.answers["candidate"]
                 unseen += answer_rows("holdout", dataset.holdout, held)
             write_rows(staging / ANSWERS, with_groups(unseen, dataset.examples()))
-            manifest = describe(workspace, base, dataset, trained, verdict, proof)
-            report = Report(f"candidate of {run_id}", verdict, proof.reviewed, lineage(manifest))
+            origin = trainers.origin()
+            manifest = describe(workspace, base, dataset, trained, verdict, proof, origin)
+            ancestry = lineage(manifest)
+            report = Report(f"candidate of {run_id}", verdict, proof.reviewed, ancestry)
             (staging / "report.md").write_text(report.markdown(), "utf-8")
             (staging / "report.html").write_text(report.html(), "utf-8")
             version = registry.publish(
@@ -152,8 +158,8 @@ def train(
                 dataset_hash=dataset.content_hash,
                 samples=len(dataset.cleaned.reviews) if domain else len(ids),
             )
-    checkpoints.clear()
-    outcome = Outcome(version, verdict, trained, dataset, seconds=clock.seconds)
+    trainers.clear()
+    outcome = Outcome(version, verdict, trained, dataset, ancestry, seconds=clock.seconds)
     activate = activate and workspace.settings.gate.auto_activate and not domain
     promoted = verdict.outcome == "pass" and activate
     if promoted or promote_reason:
@@ -171,40 +177,6 @@ def load_base_for(settings: Settings, name: str) -> Base:
     )
 
 
-def trainer_of(
-    base: Base,
-    recipe: TrainingSettings,
-    log: TrainingLog,
-    *,
-    checkpoints: Checkpoints | None = None,
-    cache: Path | None = None,
-    micro_batch: int | None = None,
-) -> Trainer:
-    """A trainer with fresh adapters.
-
-    Args:
-        cache: of hidden states; None: the folder that all trainings share.
-    """
-    dtype = compute_dtype(recipe.precision)
-    cache = cache or cache_folder() / "hidden"
-    student = Student(base, lambda: attach(base, recipe, dtype), recipe, cache)
-    return Trainer(base, student, recipe, log, checkpoints=checkpoints, micro_batch=micro_batch)
-
-
-def checkpoints_of(workspace: Workspace, base: Base, dataset: Dataset) -> Checkpoints:
-    """Where a training on the same rows by the same recipe left off, if it was interrupted."""
-    identity = {
-        "base": base.fingerprint,
-        "dataset": dataset.content_hash,
-        "split": dataset.split_hash,
-        "groups": [example.group for example in (*dataset.train, *dataset.dev)],
-        "recipe": workspace.settings.training.model_dump(mode="json"),
-        "max_length": base.max_length,
-        "libraries": provenance.library_versions(),
-    }
-    return Checkpoints(workspace.registry.directory / "runs" / "unfinished", identity)
-
-
 def describe(
     workspace: Workspace,
     base: Base,
@@ -212,8 +184,13 @@ def describe(
     trained: Trained,
     verdict: Verdict,
     proof: Proof,
+    origin: Mapping[str, Any],
 ) -> Manifest:
-    """Everything needed to make the version again."""
+    """Everything needed to make the version again.
+
+    Args:
+        origin: what is to be known of a search, or of a warm start.
+    """
     recipe = workspace.settings.training
     precision = "bf16" if compute_dtype(recipe.precision) == torch.bfloat16 else "fp32"
     as_run = recipe.model_copy(update={"threads": trained.fitted.threads, "precision": precision})
@@ -246,6 +223,7 @@ def describe(
             "aside": len(dataset.aside),
             "domain": dataset.domain,
             "training": trained.figures(),
+            **origin,
         },
     )
 

@@ -8,14 +8,15 @@ from rich.console import Console
 from lyra_nli import provenance
 from lyra_nli.dataset.build import rebuild
 from lyra_nli.errors import AdapterError, DatasetError
-from lyra_nli.loop import trainer_of
 from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import load_base
 from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import TrainingSettings
+from lyra_nli.trainers import trainer_of
 from lyra_nli.training.log import TrainingLog
+from lyra_nli.warm_start import start_again
 from lyra_nli.workspace import Workspace
 
 
@@ -38,11 +39,14 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
         raise DatasetError(f"the rows that {version.name} learned from have changed since")
     recipe = recipe_of(manifest)
     figures = manifest.metrics["training"]
+    start = start_again(workspace, base, manifest)
     with (
         staged(workspace.registry.directory) as staging,
         TrainingLog(staging / "log", console) as log,
     ):
         trainer = trainer_of(base, recipe, log, micro_batch=figures["micro_batch"])
+        if start:
+            trainer.start_from(start.weights(trainer.student), start.learned)
         trainer.repeat(
             dataset.train,
             dataset.dev,

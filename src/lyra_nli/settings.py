@@ -254,6 +254,9 @@ class TrainingSettings(Section):
     folds: int = Field(
         5, ge=0, description="parts for out-of-fold answers; 0: the dev split chooses the strength"
     )
+    warm_start: bool = Field(
+        False, description="start from the active version's adapter instead of a fresh one"
+    )
     cache_mb: int = Field(
         4096, ge=0, description="hidden states kept on disk for later trainings; 0: none"
     )

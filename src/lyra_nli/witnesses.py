@@ -78,7 +78,9 @@ class Proof:
         """Which rows were judged, in the form that the registry keeps."""
         return Rows.of(example.pair for example in self.reviewed.examples)
 
-    def verdict(self, settings: GateSettings, *, active: str | None, looks: int) -> Verdict:
+    def verdict(
+        self, settings: GateSettings, *, active: str | None, looks: int, start: str = ""
+    ) -> Verdict:
         """Ask the gate."""
         return judge_candidate(
             self.reviewed,
@@ -88,6 +90,7 @@ class Proof:
             active=active,
             looks=looks,
             refit=self.refit,
+            start=start,
         )
 
 
@@ -97,11 +100,14 @@ def evaluate(
     adapter_dir: Path,
     dataset: Dataset,
     unseen: Sequence[Mapping[str, Any]],
+    *,
+    start: str = "",
 ) -> tuple[Verdict, Proof]:
     """Judge the saved candidate beside the base and the active version, on the same rows.
 
     Args:
         unseen: what the folds' students said of the rows that they had not learned from.
+        start: the version that its training started from.
 
     Returns:
         The verdict, and what it rests on.
@@ -112,7 +118,8 @@ def evaluate(
     answered = unseen_by(unseen)
     witnesses = {
         "base": Witness(Judge(base, batch_size=size)),
-        "candidate": Witness(adapted, unseen=answered),
+        # What its start had learned from, general NLI too, it can't be asked either.
+        "candidate": Witness(adapted, dataset.learned if start else frozenset(), answered),
     }
     if active:
         witnesses["active"] = witness_of(workspace, base, active, dataset.learned)
@@ -121,7 +128,8 @@ def evaluate(
     with read(workspace.engine) as connection:
         looks = count_looks(connection, base.name, proof.rows)
     name = active.name if active else None
-    return proof.verdict(workspace.settings.gate, active=name, looks=looks), proof
+    verdict = proof.verdict(workspace.settings.gate, active=name, looks=looks, start=start)
+    return verdict, proof
 
 
 def gather(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -16,7 +16,7 @@ from lyra_nli.dataset.replay import load_replay
 from lyra_nli.errors import DatasetError
 from lyra_nli.records import Example, Review
 from lyra_nli.registry.versions import Registry
-from lyra_nli.settings import Settings
+from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.generation import Generation, inspect_database
 from lyra_nli.storage.reviews import ReviewSet, count_reviews, read_reviews
@@ -45,6 +45,10 @@ class Workspace:
         )
         registry = Registry(engine, Path(settings.nli.adapters_dir))
         return cls(settings, engine, inspect_database(engine), registry)
+
+    def with_recipe(self, recipe: TrainingSettings) -> Workspace:
+        """The same place, with another recipe for training."""
+        return replace(self, settings=self.settings.model_copy(update={"training": recipe}))
 
     def reviews(self) -> ReviewSet:
         """Everything that people said about the model's judgements."""
@@ -78,10 +82,11 @@ class Workspace:
         active = self.registry.active(base_model)
         seen: dict[str, Side] = {}
         if active:
-            row_ids = self.registry.manifest_of(active).row_ids
+            manifest = self.registry.manifest_of(active)
+            seen |= dict.fromkeys(manifest.inherited, "train")
             side: Side
             for side in ("train", "dev", "holdout"):
-                seen |= dict.fromkeys(row_ids.get(side, ()), side)
+                seen |= dict.fromkeys(manifest.row_ids.get(side, ()), side)
         folds = self.settings.training.folds
         return build(
             reviews, self.replay(), self.settings.dataset, seen, folds=folds, domain=domain

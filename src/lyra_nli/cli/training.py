@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     "--domain", default="", metavar="SITE|GROUP", help="learn from its reviews alone, due or not"
 )
 @click.option("--layers", metavar="N|all", help="how many upper layers learn, this time")
+@click.option(
+    "--search",
+    "minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    is_flag=False,
+    flag_value=30.0,
+    metavar="[MINUTES]",
+    help="look for a better recipe first; 30 minutes, if no number is given",
+)
+@click.option("--warm-start", is_flag=True, help="start from the active version's adapter")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def train(
     config: Path | None,
@@ -46,6 +56,8 @@ def train(
     reproduce: str | None,
     domain: str,
     layers: str | None,
+    minutes: float | None,
+    warm_start: bool,
     as_json: bool,
 ) -> None:
     """Train a LoRA adapter from all reviews, prove it, register it, and let it serve.
@@ -60,7 +72,16 @@ def train(
             "--domain goes with neither --if-due nor --promote-anyway",
             hint="A domain is learned when you say so, and served where nli.routes names it.",
         )
-    workspace = open_workspace(config, db, training={"layers": layers} if layers else {})
+    changes = {
+        **({"layers": layers} if layers else {}),
+        **({"warm_start": True} if warm_start else {}),
+    }
+    workspace = open_workspace(config, db, training=changes)
+    if minutes and workspace.settings.training.warm_start:
+        raise InputError(
+            "a search and a warm start do not go together",
+            hint="A search tries adapters of other shapes, a warm start has one already.",
+        )
     if reproduce:
         from lyra_nli.reproduction import reproduce as train_again
 
@@ -85,6 +106,7 @@ def train(
         promote_reason=reason if promote_anyway else "",
         activate=not no_activate,
         domain=domain,
+        search_minutes=minutes or 0.0,
     )
     if as_json:
         print_json(summary(outcome))
@@ -103,6 +125,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "domain": outcome.version.domain,
         "verdict": outcome.verdict.to_dict(),
         "training": outcome.trained.figures(),
+        "origin": dict(outcome.origin),
         "seconds": outcome.seconds,
     }
 
@@ -124,6 +147,9 @@ def _is_due(workspace: Workspace, base: str, as_json: bool) -> bool:
 def _print(outcome: Outcome) -> None:
     version, verdict, trained = outcome.version, outcome.verdict, outcome.trained
     print_verdict(version.name, verdict)
+    for name in ("started from", "search"):
+        if name in outcome.origin:
+            click.echo(f"  {name}: {outcome.origin[name]}")
     share = trained.trainable / trained.total
     click.echo(
         f"  trained {trained.trainable:,} parameters ({share:.2%}) in {trained.seconds:.0f} s, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 from typing import Literal
 
@@ -61,8 +61,13 @@ def checks_of(
     *,
     active: str | None,
     looks: int,
+    start: str = "",
 ) -> Iterator[Check]:
-    """All checks, those that decide first."""
+    """All checks, those that decide first.
+
+    Args:
+        start: the active version, where the candidate's training started from it.
+    """
     base = paired(reviewed, "base")
     if base is None:
         return
@@ -72,6 +77,8 @@ def checks_of(
     other = paired(reviewed, "active") if active else None
     if other:
         yield _active(other, settings)
+    if other and start:
+        yield _start(other, start, settings)
     forgotten = paired(general, "base") if general and general.examples else None
     if forgotten:
         yield _general(forgotten, settings)
@@ -128,6 +135,17 @@ def _active(other: Paired, settings: GateSettings) -> Check:
         settings.max_active_drop,
         "accuracy against the active version",
     )
+
+
+def _start(other: Paired, start: str, settings: GateSettings) -> Check:
+    """An increment must not pay for what it learns with the confidence of what was there."""
+    found = _brier(other, settings)
+    gain = other.gain(_two_sided(settings))
+    text = (
+        f"it started from {start}: on {len(other.labels)} rows that neither had learned from, "
+        f"accuracy changed by {_points(gain)}, and {found.text}"
+    )
+    return replace(found, name="no worse than its start (Brier, change)", text=text)
 
 
 def _general(general: Paired, settings: GateSettings) -> Check:

@@ -105,6 +105,7 @@ def judge_candidate(
     active: str | None = None,
     looks: int = 1,
     refit: Evidence | None = None,
+    start: str = "",
 ) -> Verdict:
     """Compare the candidate with the base, and with the active version if there is one.
 
@@ -114,6 +115,7 @@ def judge_candidate(
         active: name of the version that ``active`` of the answers stands for.
         looks: candidates judged on (mostly) these rows so far, this one included.
         refit: of the out-of-fold kind: what the final adapter says of the rows it learned from.
+        start: the version that its training started from; empty: the base.
 
     Raises:
         DatasetError: there are no rows that base and candidate both answered.
@@ -122,10 +124,16 @@ def judge_candidate(
     if base is None:
         raise DatasetError("the gate has no rows to judge the candidate on")
     level, parts = level_of(looks, settings.significance), parts_of(reviewed)
-    checks = tuple(checks_of(reviewed, general, refit, parts, settings, active=active, looks=looks))
+    start = start if start == active else ""  # only then are its answers here
+    found_checks = checks_of(
+        reviewed, general, refit, parts, settings, active=active, looks=looks, start=start
+    )
+    checks = tuple(found_checks)
     other = paired(reviewed, "active") if active else None
     outcome = decide(checks)
-    more = _more(base, reviewed, checks, level, settings) if outcome == "insufficient" else None
+    more = None
+    if outcome == "insufficient":
+        more = _more(base, reviewed, checks, level, settings, start)
     found = traffic(base, at_random(reviewed)[reviewed.asked("base", "candidate")])
     warnings = list(_warnings(base, found, parts, settings))
     if active and other is None:
@@ -197,7 +205,12 @@ def _ask(more: More | None) -> str:
 
 
 def _more(
-    base: Paired, reviewed: Evidence, checks: Sequence[Check], level: float, settings: GateSettings
+    base: Paired,
+    reviewed: Evidence,
+    checks: Sequence[Check],
+    level: float,
+    settings: GateSettings,
+    start: str,
 ) -> More:
     unclear = {check.name for check in checks if check.enforced and not check.holds}
     if unclear == {"general NLI kept (change)"}:
@@ -207,7 +220,10 @@ def _more(
     if needed is None:
         gain = 100 * settings.worthwhile_gain
         return More(None, f"a gain of {gain:.0f} points would probably have been seen by now")
-    return More(needed - n, _kind(base, reviewed))
+    kind = _kind(base, reviewed)
+    if start:
+        kind = kind.replace("reviews", f"reviews that {start} has not learned from", 1)
+    return More(needed - n, kind)
 
 
 def _kind(base: Paired, reviewed: Evidence) -> str:

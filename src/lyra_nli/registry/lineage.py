@@ -17,6 +17,8 @@ def lineage(manifest: Manifest) -> dict[str, str]:
     return {
         **({"domain": f"{domain} alone"} if domain else {}),
         "base model": f"{manifest.base_model} ({manifest.base_fingerprint[:12]})",
+        **_start(metrics),
+        **_search(metrics),
         "learned from": learned or f"{len(rows['train'])} rows",
         "strength": _strength(training, len(rows["dev"])),
         "set aside": f"{metrics.get('aside', 0)} rows that straddle a cut group or do not fit",
@@ -33,3 +35,25 @@ def _strength(training: Mapping[str, Any], dev: int) -> str:
     judged = f"{training['folds']} folds" if training["folds"] else f"{dev} dev rows"
     strength = training.get("strength", 1.0)  # earlier releases chose the number of epochs
     return f"{strength:g} of 1 after {training['epochs']} epochs, chosen by {judged}"
+
+
+def _start(metrics: Mapping[str, Any]) -> dict[str, str]:
+    start = metrics.get("warm_start")
+    return {"started from": f"{start['version']} ({start['digest'][:12]})"} if start else {}
+
+
+def _search(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What was tried, and what came of it."""
+    found = metrics.get("search")
+    if not found:
+        return {}
+    changes = ", ".join(f"{name} {value}" for name, value in sorted(found["changes"].items()))
+    chosen = f"{changes} instead of the settings'" if changes else "the settings' own recipe"
+    return {
+        "search": f"{found['tried']} other recipes in {found['seconds'] / 60:.0f} of "
+        f"{found['minutes']:g} minutes, {found['pruned']} given up early; chosen: {chosen} "
+        f"(Brier {found['brier']:.3f} out of fold, the settings' own "
+        f"{found['brier_of_settings']:.3f})",
+        "judged by": "rows which had no say in the choice of their recipe: each half of the folds "
+        "was answered by what the other half chose",
+    }

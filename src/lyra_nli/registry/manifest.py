@@ -60,6 +60,21 @@ class Manifest:
         """The identity of the version: SHA-256 over this manifest, its files' digests included."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    @property
+    def started_from(self) -> str:
+        """The version that its training started from; empty: fresh adapters."""
+        return str(self.metrics.get("warm_start", {}).get("version", ""))
+
+    @property
+    def inherited(self) -> list[str]:
+        """Ids of rows that only the versions it started from had learned from."""
+        return list(self.metrics.get("warm_start", {}).get("inherited", ()))
+
+    @property
+    def learned(self) -> list[str]:
+        """Ids of all rows that it, or a version it started from, learned from."""
+        return [*self.row_ids["train"], *self.row_ids["dev"], *self.inherited]
+
     def to_json(self) -> str:
         """Write the text of ``manifest.json``: sorted keys, null for a metric that is NaN."""
         plain = from_json(to_json(_ADAPTER.dump_python(self), inf_nan_mode="null"))

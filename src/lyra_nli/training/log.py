@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,7 +38,7 @@ class TrainingLog:
             console=console or Console(stderr=True),
             transient=True,
         )
-        self._phase, self._watched = "", ""
+        self._phase, self._watched, self._within = "", "", ""
         self._task = self._progress.add_task("training", total=None, note="")
 
     def __enter__(self) -> Self:
@@ -54,8 +55,18 @@ class TrainingLog:
         self._board.close()
         self._file.close()
 
+    @contextmanager
+    def within(self, part: str) -> Iterator[None]:
+        """Name the part of a training that the next phases belong to."""
+        before, self._within = self._within, f"{part}, "
+        try:
+            yield
+        finally:
+            self._within = before
+
     def begin(self, phase: str, total: int, done: int = 0) -> None:
         """Tell what comes now, and of how many steps; also after a restart."""
+        phase = self._within + phase
         self._phase, self._watched = phase, ""
         self._progress.reset(self._task, total=total, completed=done, description=phase, note="")
 
@@ -80,10 +91,16 @@ class TrainingLog:
         """What is expected of a phase, before it starts."""
         self._write("plan", 0, values)
 
+    def trial(self, trial: int, facts: Mapping[str, Any]) -> None:
+        """What became of a recipe that a search tried."""
+        self._line({"kind": "trial", "trial": trial, **facts})
+
     def _write(self, kind: str, index: int, values: Mapping[str, float]) -> None:
         seconds = round(time.monotonic() - self._started, 3)
-        row = {"kind": kind, "phase": self._phase, kind: index, "seconds": seconds, **values}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._line({"kind": kind, "phase": self._phase, kind: index, "seconds": seconds, **values})
         for name, value in values.items():
             self._board.add_scalar(f"{self._phase}/{kind}/{name}", value, index)
+
+    def _line(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()

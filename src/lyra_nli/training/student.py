@@ -28,6 +28,10 @@ class Student:
     Args:
         make_model: gives a model whose adapters (or other parameters) learn.
         cache: folder for the hidden states below the adapters; None keeps none.
+
+    Attributes:
+        fresh: weights with which it answers as the base does.
+        start: weights from which every fit starts; the fresh ones, unless told otherwise.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Student:
         with deterministic(recipe.seed, recipe.threads):
             self.model = make_model().to(self.device).eval()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.start = self.weights()
+        self.start = self.fresh = self.weights()
         self._scale = recipe.alpha / recipe.rank
         cache = cache if recipe.cache_mb else None
         self.read = reader_of(base, self.model, self.device, cache, recipe.cache_mb * 2**20)
@@ -52,10 +56,15 @@ class Student:
         return next(layer.weight.dtype for _, layer in low_rank_layers(self.model))
 
     @property
+    def depth(self) -> int:
+        """All encoder layers."""
+        count: int = self.model.config.num_hidden_layers  # type: ignore[union-attr,assignment]
+        return count
+
+    @property
     def learning_layers(self) -> int:
         """Encoder layers that gradients run through."""
-        count: int = self.model.config.num_hidden_layers  # type: ignore[union-attr,assignment]
-        return count - first_adapted_layer(self.model)
+        return self.depth - first_adapted_layer(self.model)
 
     @property
     def strength(self) -> float:

@@ -13,7 +13,7 @@ from accelerate.utils import find_executable_batch_size
 from torch.nn import functional
 
 from lyra_nli.errors import DatasetError
-from lyra_nli.labels import INDEX
+from lyra_nli.evaluation.estimates import ENOUGH_GROUPS
 from lyra_nli.models.base import Base
 from lyra_nli.records import Example
 from lyra_nli.settings import TrainingSettings
@@ -24,7 +24,8 @@ from lyra_nli.training.foreign import foreign_pairs, without_texts
 from lyra_nli.training.lessons import REVIEWED, Lessons, make_lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import deterministic
-from lyra_nli.training.student import Student
+from lyra_nli.training.parts import PartAnswers, together
+from lyra_nli.training.student import Student, Weights
 
 
 @dataclass(frozen=True)
@@ -104,20 +105,46 @@ class Trainer:
         self.base, self.student, self.recipe, self.log = base, student, recipe, log
         self.checkpoints = checkpoints
         self.micro_batch = micro_batch or recipe.batch_size
+        self.seen: frozenset[str] = frozenset()
         self._peak_memory = 0
 
-    def train(self, train: Sequence[Example], dev: Sequence[Example]) -> Trained:
+    def start_from(self, weights: Weights, seen: frozenset[str]) -> None:
+        """Start every fit from other weights than fresh ones.
+
+        Args:
+            seen: ids of the rows about which these weights prove nothing.
+        """
+        self.student.start, self.seen = weights, seen
+
+    def train(
+        self,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        unseen: OutOfFold | None = None,
+    ) -> Trained:
         """Learn from examples, and choose how much of it counts.
 
         With folds, out-of-fold answers choose the adapter's strength and everything is learned
         from; without, the dev rows choose and only the train rows are.
 
+        Args:
+            unseen: answers out of fold, where a search has them already.
+
         Raises:
             DatasetError, InputError, TrainingError: as `lessons` and `fit`.
         """
         started = time.monotonic()
-        lessons = self.lessons(self._mix(train, dev))
-        unseen = self.out_of_fold(lessons)
+        lessons = self.mixed(train, dev)
+        unseen = unseen or self.out_of_fold(lessons)
+        if self.seen and not unseen:
+            new = [e for e in (*train, *dev) if e.source in REVIEWED and e.id not in self.seen]
+            raise DatasetError(
+                f"a warm start can't be proven: {len(new)} new reviews, in "
+                f"{len({e.group for e in new})} group(s), are all that the version it would start "
+                "from had not learned from",
+                hint=f"Review about {ENOUGH_GROUPS} edges of other pages and claims first, with "
+                "training.folds of at least 2; or train from the base, without a warm start.",
+            )
         if unseen:
             fitted = self.fit(lessons, range(len(lessons)))
             strength, history = unseen.strength, unseen.history
@@ -147,15 +174,16 @@ class Trainer:
         dev_learned: bool,
     ) -> None:
         """Train again as `train` did in the end, without what led there."""
-        lessons = self.lessons(self._mix(train, dev))
+        lessons = self.mixed(train, dev)
         own, _ = self._parted(lessons, len(train), len(dev))
         self.fit(lessons, range(len(lessons)) if dev_learned else own)
         self.student.strength = strength
 
-    def _mix(self, train: Sequence[Example], dev: Sequence[Example]) -> list[Example]:
-        """The rows, and after them the foreign pairs made of them."""
+    def mixed(self, train: Sequence[Example], dev: Sequence[Example]) -> Lessons:
+        """`lessons` of the rows and, after them, of the foreign pairs made of them."""
         rows = [*train, *dev]
-        return [*rows, *foreign_pairs(rows, self.recipe.foreign_share, self.recipe.seed)]
+        foreign = foreign_pairs(rows, self.recipe.foreign_share, self.recipe.seed)
+        return self.lessons([*rows, *foreign])
 
     def _parted(self, lessons: Lessons, train: int, dev: int) -> tuple[list[int], list[int]]:
         """Positions (to learn from, to watch) where the dev rows are not learned from."""
@@ -176,7 +204,7 @@ class Trainer:
             asked = lessons.uncorrected if self.recipe.kl_weight else []
             if not asked:
                 return lessons
-            self.student.take(self.student.start)  # fresh adapters answer as the base does
+            self.student.take(self.student.fresh)  # they answer as the base does
             logits = self.student.logits(lessons, asked)
         return lessons.with_teacher(asked, functional.log_softmax(logits, dim=-1))
 
@@ -234,41 +262,55 @@ class Trainer:
         """Judge every reviewed row by a student that learned from the other folds' rows.
 
         None when the reviewed rows have too few groups for two folds, or the recipe asks for
-        none. Replayed rows are learned from in every fold, foreign pairs where none of their
-        texts is judged.
+        none.
         """
-        reviewed = [i for i, e in enumerate(lessons.examples) if e.source in REVIEWED]
-        replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
-        parts = cut(lessons, reviewed, self.recipe.folds, self.recipe.seed)
+        parts = self.parts(lessons)
         if len(parts) < 2:
             return None
-        shape = (len(lessons), lessons.teacher.shape[1])
-        logits = {strength: torch.empty(shape) for strength in self.recipe.strengths}
-        epochs = [torch.empty(shape) for _ in range(self.recipe.epochs)]
-        fold = torch.empty(len(lessons), dtype=torch.long)
-        for number, part in enumerate(parts, 1):
-            own = set(part)
-            held = [lessons.examples[row] for row in part]
-            foreign = without_texts(lessons.examples, held)
-            taught = [*(row for row in reviewed if row not in own), *replayed, *foreign]
-            name = f"fold {number} of {len(parts)}"
-            fitted = self.fit(lessons, taught, watched=part, name=name)
-            self._peak_memory = max(self._peak_memory, fitted.peak_memory)
-            fold[part] = number
-            for every, answers in zip(epochs, fitted.watched, strict=True):
-                every[part] = answers
-            for strength, answers in self._answers(lessons, part).items():
-                logits[strength][part] = answers
+        return together([self.answer_part(lessons, parts, part) for part in range(len(parts))])
+
+    def parts(self, lessons: Lessons) -> list[list[int]]:
+        """The positions of the reviewed rows that judge, fold by fold; the same for every recipe.
+
+        What the student started from had learned some of them already: those judge nothing.
+        """
+        reviewed = self._reviewed(lessons)
+        judging = [row for row in reviewed if lessons.examples[row].id not in self.seen]
+        return cut(lessons, judging, self.recipe.folds, self.recipe.seed)
+
+    def answer_part(
+        self, lessons: Lessons, parts: Sequence[Sequence[int]], number: int
+    ) -> PartAnswers:
+        """Judge the rows of one part by a student that learned from all other reviewed rows.
+
+        Replayed rows are learned from in every fold, foreign pairs where none of their texts is
+        judged.
+
+        Raises:
+            TrainingError: the loss is no number any more.
+        """
+        part = parts[number]
+        own = set(part)
+        held = tuple(lessons.examples[row] for row in part)
+        others = [row for row in self._reviewed(lessons) if row not in own]
+        replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
+        taught = [*others, *replayed, *without_texts(lessons.examples, held)]
+        name = f"fold {number + 1} of {len(parts)}"
+        fitted = self.fit(lessons, taught, watched=part, name=name)
+        self._peak_memory = max(self._peak_memory, fitted.peak_memory)
         order = list(self.base.labels.order)
-        examples = tuple(lessons.examples[row] for row in reviewed)
-        labels = lessons.labels[reviewed]
-        return OutOfFold(
-            examples,
-            torch.tensor([INDEX[example.label] for example in examples]),
-            fold[reviewed],
-            {strength: each[reviewed][:, order] for strength, each in logits.items()},
-            [epoch_figures(each[reviewed], labels) for each in epochs],
+        return PartAnswers(
+            part,
+            held,
+            {s: logits[:, order] for s, logits in self._answers(lessons, part).items()},
+            [logits[:, order] for logits in fitted.watched],
+            fitted.seconds,
+            fitted.peak_memory,
         )
+
+    @staticmethod
+    def _reviewed(lessons: Lessons) -> list[int]:
+        return [i for i, example in enumerate(lessons.examples) if example.source in REVIEWED]
 
     def _answers(self, lessons: Lessons, rows: Sequence[int]) -> dict[float, torch.Tensor]:
         """The student's logits [rows, classes] at every strength of the recipe."""

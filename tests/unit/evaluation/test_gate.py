@@ -46,6 +46,7 @@ def judge(
     general: tuple[int, int] | None = None,
     refit: range | None = None,
     looks: int = 1,
+    start: str = "",
     sure: float = 0.8,
     **settings: object,
 ) -> Verdict:
@@ -68,7 +69,36 @@ def judge(
         active="lora-lyra-v1" if active is not None else None,
         looks=looks,
         refit=known,
+        start=start,
     )
+
+
+class TestWarmStart:
+    def test_what_the_start_knew_must_not_get_worse(self):
+        """As accurate as its start, and more often sure of what is wrong."""
+        warm = {"active": range(100), "start": "lora-lyra-v1"}
+        kept = judge(range(60), range(100), **warm)
+        found = check(kept, "no worse than its start")
+        assert (kept.outcome, found.state, found.enforced) == ("pass", "shown", True)
+        assert "it started from lora-lyra-v1: on 120 rows that neither had learned" in found.text
+        worse = judge(range(60), range(84), **warm)
+        assert check(worse, "no worse than its start").state == "harm"
+        assert worse.outcome == "fail"
+        assert check(judge(range(60), range(84)), "better than the base").state == "shown"
+
+    def test_only_beside_the_version_that_it_started_from(self):
+        for start, active in (
+            ("", range(100)),
+            ("lora-lyra-v9", range(100)),
+            ("lora-lyra-v1", None),
+        ):
+            verdict = judge(range(60), range(100), active=active, start=start)
+            assert not [c for c in verdict.checks if "its start" in c.name]
+
+    def test_more_reviews_are_new_ones(self):
+        verdict = judge(range(6), range(8), rows=12, active=range(8), start="lora-lyra-v1")
+        assert verdict.outcome == "insufficient"
+        assert "reviews that lora-lyra-v1 has not learned from" in verdict.sentence
 
 
 def check(verdict: Verdict, start: str) -> Check:

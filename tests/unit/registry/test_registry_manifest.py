@@ -22,6 +22,15 @@ def test_a_manifest_survives_the_file(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == manifest
 
 
+def test_what_was_learned_includes_what_the_start_had_learned() -> None:
+    rows = {"train": ["a", "b"], "dev": ["c"], "holdout": ["d"], "general": ["e"]}
+    plain = new_manifest(row_ids=rows)
+    assert (plain.started_from, plain.learned) == ("", ["a", "b", "c"])
+    start = {"version": "lora-lyra-v1", "digest": "x", "inherited": ["z"]}
+    warm = new_manifest(row_ids=rows, metrics={"warm_start": start})
+    assert (warm.started_from, warm.learned) == ("lora-lyra-v1", ["a", "b", "c", "z"])
+
+
 def test_the_text_is_the_same_whatever_the_order() -> None:
     one = new_manifest(recipe={"a": 1, "b": 2}).to_json()
     other = new_manifest(recipe={"b": 2, "a": 1}).to_json()

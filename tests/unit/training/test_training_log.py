@@ -29,6 +29,19 @@ def folder(tmp_path):
     return folder
 
 
+def test_a_search_names_its_phases_and_keeps_its_trials(tmp_path):
+    with TrainingLog(tmp_path, Console(file=io.StringIO())) as log:
+        with log.within("trial 3"):
+            log.begin("fold 1 of 2", 1)
+            log.step(1, {"loss": 0.5})
+        log.trial(3, {"state": "pruned", "changes": {"rank": 16}})
+        log.begin("final", 1)
+        log.step(1, {"loss": 0.25})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("phase") for row in rows] == ["trial 3, fold 1 of 2", None, "final"]
+    assert rows[1] == {"kind": "trial", "trial": 3, "state": "pruned", "changes": {"rank": 16}}
+
+
 def test_every_step_and_epoch_is_a_line_of_json(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     fold = "fold 1 of 2"

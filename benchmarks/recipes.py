@@ -1,0 +1,225 @@
+"""Which recipe is the default, and why: one knob at a time, on several domains.
+
+    make bench-recipes                                         # invented domains: hours
+    python benchmarks/recipes.py --data FILE --general FILE    # your own pairs beside them
+    python benchmarks/recipes.py --record FILE --jobs 1        # goes on where it was stopped
+    python benchmarks/recipes.py --record FILE --only-table    # what FILE holds so far
+
+Domains: the demo's project, one of trials alone and one of laws and programmes alone (other names,
+figures and wordings), and the pairs of ``--data``. Each is split by its groups into halves,
+differently for each seed, as `benchmarks/learning.py` does: reviews are drawn from one half, every
+figure is of the other. Adapters count in full: no folds choose their strength.
+
+A recipe is compared with the default on the same rows (domain, seed). The rank is by Brier score
+among the recipes that were measured on all the rows that any was. ``--record FILE`` keeps what was
+measured and does not measure it again. Jobs run side by side, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import learning
+import torch
+from domains import invent_domain, read_domain
+
+from lyra_nli.settings import DatasetSettings, TrainingSettings
+from lyra_nli.trainers import trainer_of
+from lyra_nli.training.log import TrainingLog
+
+GRID: Mapping[str, dict[str, Any]] = {
+    "default": {},
+    "learning rate 0.0005": {"learning_rate": 5e-4},
+    "learning rate 0.002": {"learning_rate": 2e-3},
+    "4 layers": {"layers": 4},
+    "8 layers": {"layers": 8},
+    "rank 4": {"rank": 4, "alpha": 16.0},
+    "rank 16": {"rank": 16, "alpha": 64.0},
+    "alpha 16": {"alpha": 16.0},
+    "alpha 64": {"alpha": 64.0},
+    "2 epochs": {"epochs": 2},
+    "5 epochs": {"epochs": 5},
+    "KL 0.3": {"kl_weight": 0.3},
+    "KL 2": {"kl_weight": 2.0},
+    "no smoothing": {"label_smoothing": 0.0},
+    "smoothing 0.2": {"label_smoothing": 0.2},
+    "no foreign pairs": {"foreign_share": 0.0},
+    "foreign pairs 1.0": {"foreign_share": 1.0},
+    "no replay": {"replay_rows": 0},
+    "replay 500": {"replay_rows": 500},
+}
+"""What each recipe has otherwise than the default; with ``rank`` goes what keeps alpha / rank."""
+
+INVENTED = {"demo": (7, 0.5), "trials": (21, 1.0), "programmes": (22, 0.0)}
+"""Seed and share of trials; the demo's own share is in its text."""
+
+FIGURES = ("accuracy", "brier", "fixed", "broken", "ece", "general")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training by one recipe."""
+
+    domain: str
+    recipe: str
+    seed: int
+    reviews: int
+
+
+Found = dict[Job, dict[str, Any]]
+
+
+def main() -> None:
+    """Measure what is missing, and print the tables."""
+    options = read_options()
+    found: Found = dict(recorded(options.record)) if options.record else {}
+    missing = [] if options.only_table else [j for j in jobs_of(options) if j not in found]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(measure, job, options): job for job in missing}
+        for future in as_completed(running):
+            found[running[future]] = future.result()
+            if options.record:
+                line = {**asdict(running[future]), "found": future.result()}
+                with options.record.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(line) + "\n")
+    for row in tables(found):
+        print(row)
+
+
+def read_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, help="JSONL: one more domain")
+    parser.add_argument("--group", default="topic", help="its column to group by")
+    parser.add_argument("--general", type=Path, help="JSONL of general NLI")
+    parser.add_argument("--domains", nargs="+", help="some of them")
+    parser.add_argument("--recipes", nargs="+", choices=GRID, default=list(GRID))
+    parser.add_argument("--reviews", type=int, default=learning.REVIEWS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--record", type=Path, help="JSONL of what was measured")
+    parser.add_argument("--only-table", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    if options.only_table and not options.record:
+        parser.error("--only-table needs --record FILE")
+    known = [*INVENTED, *([options.data.stem] if options.data else [])]
+    options.domains = options.domains or known
+    if unknown := set(options.domains) - set(known):
+        parser.error(f"no such domain: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return options
+
+
+def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
+    """All jobs, so that what is done first can be compared first."""
+    for seed in range(options.seeds):
+        for domain in options.domains:
+            yield from (Job(domain, recipe, seed, options.reviews) for recipe in options.recipes)
+
+
+def recorded(file: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """What an earlier run measured."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    for line in map(json.loads, lines):
+        found = line.pop("found")
+        yield Job(**line), found
+
+
+def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    """Train once and judge the other half of the domain."""
+    ground = prepare(job.domain, options.data, options.group, options.general)
+    task = learning.make_task(ground, learning.Job("ours", job.seed, job.reviews))
+    changes = dict(GRID[job.recipe])
+    replay = learning.replay_rows()[0][: changes.pop("replay_rows", DatasetSettings().replay_rows)]
+    changes |= {"seed": job.seed, "threads": 1}
+    recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
+    held = [ground.examples[row] for row in task.holdout]
+    with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
+        trainer = trainer_of(ground.base, recipe, log)
+        lessons = trainer.mixed([*task.reviewed, *replay], [])
+        fitted = trainer.fit(lessons, range(len(lessons)))
+        said = (learning.say(trainer, rows) for rows in (held, ground.general))
+        found = learning.figures(ground, task, *said)
+    del found["hits"]
+    return {**found, "seconds": fitted.seconds}
+
+
+@cache
+def prepare(domain: str, data: Path | None, group: str, general: Path | None) -> learning.Ground:
+    """Read or invent a domain and ask the base, once a process."""
+    if domain == "demo":
+        return learning.prepare(None, group, general)
+    if domain in INVENTED:
+        return learning.ask_base(invent_domain(*INVENTED[domain]), general)
+    return learning.ask_base(read_domain(data, group), general)
+
+
+def tables(found: Found) -> Iterator[str]:
+    """All domains together, and each."""
+    cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for job, figures in found.items():
+        cells[job.domain, job.seed, job.reviews][job.recipe] = figures
+    compared = {key: cell for key, cell in cells.items() if "default" in cell}
+    for domain in ("all domains", *dict.fromkeys(key[0] for key in compared)):
+        chosen = [c for key, c in compared.items() if domain in ("all domains", key[0])]
+        yield f"\n## {domain}\n"
+        yield from table(chosen)
+
+
+def table(cells: Sequence[dict[str, dict[str, Any]]]) -> Iterator[str]:
+    """Means of each recipe, and how it differs from the default on the same rows."""
+    ranks = mean_ranks(cells)
+    yield (
+        "| recipe | splits | rank | accuracy (lowest and highest) | against the default | Brier "
+        "| against the default | fixed | broken | ECE | general | seconds |"
+    )
+    yield "|---" * 12 + "|"
+    for recipe in GRID:
+        mine = [cell for cell in cells if recipe in cell]
+        if not mine:
+            continue
+        own = {name: [cell[recipe][name] for cell in mine] for name in (*FIGURES, "seconds")}
+        mean = {name: statistics.mean(values) for name, values in own.items()}
+        spread = f"{min(own['accuracy']):.3f} to {max(own['accuracy']):.3f}"
+        cost = [difference(mine, recipe, name) for name in ("accuracy", "brier")]
+        rank = f"{ranks[recipe]:.1f}" if recipe in ranks else ""
+        rest = " | ".join(f"{mean[name]:.3f}" for name in FIGURES[2:])
+        yield (
+            f"| {recipe} | {len(mine)} | {rank} | {mean['accuracy']:.3f} ({spread}) | {cost[0]} "
+            f"| {mean['brier']:.3f} | {cost[1]} | {rest} | {mean['seconds']:.0f} |"
+        )
+
+
+def difference(cells: Sequence[dict[str, dict[str, Any]]], recipe: str, name: str) -> str:
+    """Mean difference to the default on the same rows, and its standard error."""
+    if recipe == "default":
+        return ""
+    found = [cell[recipe][name] - cell["default"][name] for cell in cells]
+    error = f" ± {statistics.stdev(found) / len(found) ** 0.5:.3f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):+.3f}{error}"
+
+
+def mean_ranks(cells: Sequence[dict[str, dict[str, Any]]]) -> dict[str, float]:
+    """Mean rank by Brier score, 1 is best, of the recipes that every cell has."""
+    shared = [recipe for recipe in GRID if all(recipe in cell for cell in cells)]
+    places: dict[str, list[int]] = defaultdict(list)
+    for cell in cells:
+        for place, recipe in enumerate(sorted(shared, key=lambda name: cell[name]["brier"]), 1):
+            places[recipe].append(place)
+    return {recipe: statistics.mean(each) for recipe, each in places.items()}
+
+
+if __name__ == "__main__":
+    main()
