@@ -12,6 +12,8 @@ default recipe's shape. Peers and ours are called in turn; medians. Parts:
 - ``versions``: 32 rows of one version and of eight, in one pass.
 - ``server``: 32 clients that send single pairs over HTTP, to ours and to a server like Lyra's,
   which judges pair by pair with a transformers pipeline.
+- ``shadow``: what callers wait without and with a shadow that draws every pair, one after the
+  other and four at a time, in turn.
 - ``swaps``: the ways to another version; memory and the base's logits after a thousand loads.
 """
 
@@ -53,9 +55,14 @@ from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
 from lyra_nli.models.engine import Engine, engine_of
 from lyra_nli.models.lora import attach, low_rank_layers
 from lyra_nli.records import Pair
+from lyra_nli.registry.artifact import Manifest, staged
+from lyra_nli.registry.trials import Trials
+from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings, TrainingSettings
+from lyra_nli.storage.engine import now, open_database
+from lyra_nli.storage.upgrade import init_database
 
-PARTS = ("latency", "precision", "versions", "server", "swaps")
+PARTS = ("latency", "precision", "versions", "server", "shadow", "swaps")
 Rows = Sequence[EncodedPair]
 
 
@@ -79,6 +86,8 @@ def main() -> None:
         versions(base, encode(base, mixed(pairs)), options.repeat)
     if "server" in options.only:
         server(pairs, options.threads)
+    if "shadow" in options.only:
+        shadow(base, pairs, options.threads, options.repeat)
     if "swaps" in options.only:
         swaps(base, pairs, options.repeat)
     print(f"\nresident memory: {psutil.Process().memory_info().rss / 2**20:.0f} MB")
@@ -214,7 +223,7 @@ def adapter(base: Base, folder: Path, seed: int) -> Path:
     model = attach(base, recipe)
     for _, layer in low_rank_layers(model):
         torch.nn.init.normal_(layer.lora_B, std=0.02)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_adapter(base, model, recipe, folder)
     return folder
 
@@ -296,6 +305,89 @@ def load(
     with ThreadPoolExecutor(clients) as pool:
         times = [each for found in pool.map(client, range(clients)) for each in found]
     return len(times) / (time.monotonic() - began), times
+
+
+def shadow(base: Base, pairs: Sequence[Pair], threads: int, repeat: int) -> None:
+    """The same server by turns without and with a shadow, so that a busy machine is fair."""
+    with tempfile.TemporaryDirectory() as name:
+        settings = Settings.model_validate(
+            {
+                "storage": {"database_path": f"{name}/lyra.db"},
+                "nli": {"fast_model": "starter", "adapters_dir": f"{name}/adapters"},
+                "ml_server": {"threads": threads, "follow_seconds": 0.1},
+            }
+        )
+        init_database(settings.storage.database_path)
+        engine = open_database(settings.storage.database_path)
+        registry = Registry(engine, Path(settings.nli.adapters_dir))
+        for seed in range(2):
+            publish(registry, base, seed)
+        registry.activate("v1", who="bench", reason="bench")
+        print("\n| clients | p50 ms without | with | | p99 ms without | with | shadows a second |")
+        print("|---|---|---|---|---|---|---|")
+        with running(create_app(settings)) as url:
+            for clients in (1, 4):
+                shadow_row(Trials(registry), url, pairs, clients, repeat)
+        engine.dispose()
+    print(f"\nshadow_cpu {settings.ml_server.shadow_cpu:g}, share 1.0; medians of {repeat} turns")
+
+
+def shadow_row(trials: Trials, url: str, pairs: Sequence[Pair], clients: int, repeat: int) -> None:
+    """Turn after turn, whichever comes first; the median of the turns' quantiles."""
+    cuts: dict[bool, list[list[float]]] = {False: [], True: []}
+    speeds: list[float] = []
+    load(url, pairs, seconds=2, clients=clients)
+    for turn in range(2 * repeat):
+        on = turn % 4 in (1, 2)
+        if on:
+            trials.start("shadow", "v2", share=1.0, who="bench")
+        time.sleep(0.5)
+        _, times = load(url, pairs, seconds=4, clients=clients)
+        cuts[on].append([1000 * cut for cut in statistics.quantiles(times, n=100)])
+        if on:
+            [trial] = httpx.get(f"{url}/nli/adapter/status", trust_env=False).json()["trials"]
+            speeds.append(trial["judged"] / 4)
+            trials.end("shadow", "starter", who="bench")
+    low, high = (
+        {on: statistics.median(cut[p] for cut in cuts[on]) for on in cuts} for p in (49, 98)
+    )
+    print(
+        f"| {clients} | {low[False]:.1f} | {low[True]:.1f} | {low[True] / low[False] - 1:+.1%} | "
+        f"{high[False]:.1f} | {high[True]:.1f} | {statistics.median(speeds):.1f} |"
+    )
+
+
+def publish(registry: Registry, base: Base, seed: int) -> None:
+    """Register a random adapter as a version that passed."""
+    with staged(registry.directory) as staging:
+        adapter(base, staging, seed)
+        manifest = Manifest(
+            base_model=base.name,
+            base_revision=None,
+            base_fingerprint=base.fingerprint,
+            dataset_hash="none",
+            split_hash="none",
+            row_ids={},
+            recipe={},
+            dataset_settings={},
+            library_versions={},
+            git_commit=None,
+            seed=seed,
+            threads=1,
+            created_at=now(),
+            metrics={},
+        )
+        registry.publish(
+            manifest,
+            staging,
+            status="passed",
+            run_id=None,
+            parent=None,
+            samples_used=0,
+            metrics={},
+            verdict="pass",
+            report_path=None,
+        )
 
 
 def swaps(base: Base, pairs: Sequence[Pair], repeat: int) -> None:

@@ -23,6 +23,7 @@ from lyra_nli.cli.serving import predict, serve
 from lyra_nli.cli.shadow import shadow_eval
 from lyra_nli.cli.status import status
 from lyra_nli.cli.training import train
+from lyra_nli.cli.trials import shadow
 from lyra_nli.errors import LyraNliError
 
 
@@ -45,6 +46,7 @@ for command in (
     train,
     gate,
     shadow_eval,
+    shadow,
     adapters,
     calibrate,
     calibration,

@@ -152,6 +152,21 @@ class Bases:
             "follow_error": self._follower.error,
         }
 
+    def trials(self) -> list[dict[str, Any]]:
+        """List the versions that are tried out, on what, and since when."""
+        return [
+            {
+                "id": on.trial.id,
+                "kind": kind,
+                "base_model": slot.base.name,
+                "version": on.trial.version,
+                "share": on.trial.share,
+                "started_at": on.trial.started_at,
+            }
+            for slot in self._slots.values()
+            for kind, on in slot.trials.items()
+        ]
+
     def _slot_status(self, name: str) -> dict[str, Any]:
         slot = self._slots.get(name)
         served = slot.current if slot else None

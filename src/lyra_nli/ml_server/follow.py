@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lyra_nli.errors import LyraNliError
 from lyra_nli.ml_server.calibrations import Calibrations
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.slot import OnTrial, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.registry.trials import TrialKind, Trials
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import NliSettings
 
@@ -27,10 +28,10 @@ RETRY_SECONDS: Final = 5.0
 
 
 class Follower:
-    """Makes each slot serve what the registry calls active, and the versions of its routes.
+    """Makes each slot serve what the registry calls active, the versions of its routes and trials.
 
     On failure the slot goes on with what it serves, a route that can't be served leads to the
-    active version, and ``error`` says why.
+    active version, a trial that can't be run does not run, and ``error`` says why.
 
     Args:
         source: the registry.
@@ -65,6 +66,7 @@ class Follower:
                     problem = self._serve(slot, wanted, calibrations)
                     problems += [problem] if problem else []
                     problems += self._route(slot, routed, calibrations)
+                    problems += self._try_out(slot, Trials(registry), calibrations)
                     calibrations.renew(slot)
                 problems += [*lost, *dict.fromkeys(calibrations.problems)]
         except (LyraNliError, OSError, SQLAlchemyError) as error:
@@ -127,6 +129,22 @@ class Follower:
                 else:
                     routes[site] = served
         slot.route(routes)
+        return problems
+
+    def _try_out(self, slot: Slot, trials: Trials, calibrations: Calibrations) -> Sequence[str]:
+        """Make the open trials of this base ready; returns why some can't be."""
+        ready: dict[TrialKind, OnTrial] = {}
+        problems = []
+        for trial in trials.open(slot.base.name):
+            version = trials.registry.get(trial.version)
+            if slot.current.holds(version):
+                continue  # it became active a moment ago, the trial is over
+            served, problem = self._built(slot, version, calibrations)
+            if served is None:
+                problems.append(f"the {trial.kind} {trial.version} does not run: {problem}")
+            else:
+                ready[trial.kind] = OnTrial(trial, served)
+        slot.try_out(ready)
         return problems
 
     def _built(

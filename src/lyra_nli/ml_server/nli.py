@@ -25,9 +25,11 @@ from lyra_nli.ml_server.batching import Batcher
 from lyra_nli.ml_server.cache import Cache
 from lyra_nli.ml_server.judging import judged
 from lyra_nli.ml_server.observer import Observer, Timing
+from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.models.encoding import encode
+from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Version
 from lyra_nli.settings import Settings
@@ -75,6 +77,8 @@ class NLIService:
         self._texts = ThreadPoolExecutor(1, "nli-texts")
         self._batcher = Batcher(self._inference, settings.ml_server)
         self._cache = Cache(settings.ml_server.cache_pairs)
+        self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
+        self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
         self.ready = False
         self.startup_error: str | None = None
 
@@ -97,9 +101,11 @@ class NLIService:
     async def close(self) -> None:
         """Finish what runs, drop what waits, and end all threads."""
         self.ready = False
+        await self._shadow.close()
         for executor in (self._loader, self._texts, self._inference):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
         await asyncio.to_thread(self.observer.close)
+        await asyncio.to_thread(self._shadow_log.close)
 
     async def judge(
         self,
@@ -107,6 +113,7 @@ class NLIService:
         use_slow: bool = False,
         adapters: Sequence[str] = (),
         sources: Sequence[str] = (),
+        pair_ids: Sequence[str] = (),
     ) -> Answer:
         """Judge pairs, in order; those of one version together.
 
@@ -116,6 +123,7 @@ class NLIService:
             adapters: who judges each pair: ``active``, ``base`` or a version's name, of the
                 chosen base. Empty: what the site of its source is routed to, else ``active``.
             sources: the URL that each premise comes from, empty where nobody knows.
+            pair_ids: what the caller calls each pair; Lyra gives the edge's id.
 
         Raises:
             InputError: listing every pair that can't be judged, by position; or more versions
@@ -127,6 +135,7 @@ class NLIService:
             LateError: the deadline passed.
         """
         slot = await self._slot(use_slow)
+        active = slot.current
         chosen = slot.choose(sources or [""] * len(pairs))
         if any(adapters):
             named = await self._named(slot, frozenset(adapters) - {""})
@@ -138,6 +147,9 @@ class NLIService:
             judgements, began = await self._judged(slot, chosen, pairs)
         timing = Timing(asked, began, time.monotonic())
         self.observer.judged(slot.base.name, pairs, judgements, sources, timing)
+        if slot.trials:
+            live = _live(active, chosen, adapters)
+            self._shadow.saw(slot, live, pairs, judgements, pair_ids, sources)
         return Answer(judgements, [served.model_version for served in chosen])
 
     async def load(
@@ -182,8 +194,15 @@ class NLIService:
         return await asyncio.to_thread(self._source.versions)
 
     def status(self) -> dict[str, Any]:
-        """Tell what is served, on what, since when, and how following and logging go."""
-        return {**self._bases.status(), "prediction_log": asdict(self.observer.log.status())}
+        """Tell what is served, on what, since when, and how trials, following and logging go."""
+        return {
+            **self._bases.status(),
+            "trials": [
+                {**trial, **asdict(self._shadow.tally(trial["id"]))}
+                for trial in self._bases.trials()
+            ],
+            "prediction_log": asdict(self.observer.log.status()),
+        }
 
     @property
     def models_loaded(self) -> dict[str, bool]:
@@ -193,8 +212,18 @@ class NLIService:
             "nli_slow": self._bases.get(self._nli.slow_model) is not None,
         }
 
+    async def _again(self, slot: Slot, served: Served, pair: Pair) -> tuple[Judgement, float]:
+        """Judge a pair when nobody waits; tells too how many seconds the model took."""
+        [judgement], began = await self._judged(slot, [served], [pair], background=True)
+        return judgement, time.monotonic() - began
+
     async def _judged(
-        self, slot: Slot, chosen: Sequence[Served], pairs: Sequence[Pair]
+        self,
+        slot: Slot,
+        chosen: Sequence[Served],
+        pairs: Sequence[Pair],
+        *,
+        background: bool = False,
     ) -> tuple[list[Judgement], float]:
         """Judge; tells too when the turn of the first pair came."""
         rows = await _on(self._texts, encode, slot.base, pairs)
@@ -208,7 +237,9 @@ class NLIService:
         if asked:
             own, versions = [rows[i] for i in asked], [chosen[i] for i in asked]
             variants = [served.variant for served in versions]
-            said, began = await self._batcher.logits(slot.engine, own, variants)
+            said, began = await self._batcher.logits(
+                slot.engine, own, variants, background=background
+            )
             self._cache.put(versions, own, said)
             known |= zip(asked, said, strict=True)
         logits = torch.stack([known[i] for i in range(len(rows))])
@@ -243,6 +274,16 @@ class NLIService:
                 resident = await _on(self._loader, self._bases.make_resident, slot, version)
             chosen[name] = resident
         return chosen
+
+
+def _live(active: Served, chosen: Sequence[Served], adapters: Sequence[str]) -> list[int]:
+    """Positions of the pairs that the active version judged, and nobody else was asked for."""
+    named = adapters or [""] * len(chosen)
+    return [
+        i
+        for i, (served, name) in enumerate(zip(chosen, named, strict=True))
+        if served is active and name in ("", ACTIVE)
+    ]
 
 
 def _check_base(versions: Iterable[Version], base_model: str) -> None:

@@ -21,6 +21,7 @@ from lyra_nli.models.encoding import encode
 from lyra_nli.models.engine import Variant, engine_of
 from lyra_nli.records import Pair
 from lyra_nli.registry.artifact import check_base, verify
+from lyra_nli.registry.trials import Trial, TrialKind
 from lyra_nli.registry.versions import Version
 from lyra_nli.storage.engine import now
 
@@ -70,8 +71,16 @@ class Served:
         return (version.name, version.digest) == (self.version.name, self.version.digest)
 
 
+@dataclass(frozen=True, eq=False)
+class OnTrial:
+    """An open trial, and the version that is tried out."""
+
+    trial: Trial
+    served: Served
+
+
 class Slot:
-    """An immutable base, its resident versions, the pointer to the current one and the routes.
+    """An immutable base, its resident versions, the current one, the routes and the trials.
 
     Reading ``current`` and ``flip`` are atomic; a request keeps the ``Served`` it read, so it
     finishes on the version it started with, whatever is flipped meanwhile.
@@ -98,6 +107,7 @@ class Slot:
         self._current = self.pristine
         self._previous = self.pristine.name
         self._routes: Mapping[str, Served] = {}
+        self._trials: Mapping[TrialKind, OnTrial] = {}
         # Encoded now, for a tokenizer must not be used by two threads at a time.
         self._probe = encode(base, (PROBE,))
         self._resident: OrderedDict[str, Served] = OrderedDict()
@@ -166,10 +176,11 @@ class Slot:
                     del self._resident[name]
 
     def pinned(self, served: Served) -> list[str]:
-        """Say why a version stays: ``active``, ``previous``, the sites that are routed to it."""
+        """Say why a version stays: ``active``, ``previous``, its trials, the sites routed to it."""
         aliases = [("active", self._current.name), ("previous", self._previous)]
+        tried = [(kind, on.served.name) for kind, on in self._trials.items()]
         routed = [(site, other.name) for site, other in self._routes.items()]
-        return [place for place, name in (*aliases, *routed) if name == served.name]
+        return [place for place, name in (*aliases, *tried, *routed) if name == served.name]
 
     def resident(self, version: Version) -> Served | None:
         """Give the built weights of exactly this version, if they are in memory."""
@@ -199,6 +210,22 @@ class Slot:
         """Who judges the premises of which site, where that is not the current version."""
         return self._routes
 
+    def try_out(self, trials: Mapping[TrialKind, OnTrial]) -> None:
+        """Let these be the open trials. One that goes on stays the same object."""
+        with self._lock:
+            self._trials = {
+                kind: was
+                if (was := self._trials.get(kind))
+                and (was.trial, was.served) == (on.trial, on.served)
+                else on
+                for kind, on in trials.items()
+            }
+
+    @property
+    def trials(self) -> Mapping[TrialKind, OnTrial]:
+        """The open trials of versions that are in memory."""
+        return self._trials
+
     def exchange(self, served: Served, fresh: Served) -> None:
         """Put the same weights with another calibration in the place of what is in memory."""
         with self._lock:
@@ -209,6 +236,10 @@ class Slot:
             if served is self._current:
                 self._current = fresh
             self._routes = {s: fresh if r is served else r for s, r in self._routes.items()}
+            self._trials = {
+                kind: OnTrial(on.trial, fresh) if on.served is served else on
+                for kind, on in self._trials.items()
+            }
 
     def all_resident(self) -> list[Served]:
         """List the built versions, longest unused first; the base itself is not among them."""

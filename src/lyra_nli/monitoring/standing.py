@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, func, or_, select
@@ -33,22 +32,15 @@ NEWEST: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """How far two versions agreed on the same pairs.
+    """How far two versions agreed on the same live pairs.
 
     Attributes:
-        kind: ``compare`` on unreviewed edges, or ``shadow`` on live traffic.
         disagreed: share of pairs with different labels.
-        details: ``labels`` (a matrix, one by other) and ``confidence_shift`` (mean of other
-            minus one), where they were kept.
     """
 
-    id: str
-    at: str
-    kind: str
     one: str
     other: str
     disagreed: Share
-    details: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +56,8 @@ class Standing:
         error: calibration error of the served confidence, freed from what chance adds to it,
             by the answers under the calibration that is served now; None without a review of one.
         drifts: of this week against the four weeks before.
-        comparisons: on this week's live traffic, the newest of each pair of versions that has
-            what serves in it.
+        comparisons: on this week's live traffic, one for each pair of versions that has what
+            serves in it.
         failed: rules whose figure can't be had, and why.
     """
 
@@ -176,7 +168,7 @@ def read_comparisons(
     version: str,
     today: date | None = None,
 ) -> list[Compared]:
-    """Read this week's newest comparison on live traffic with each other version, newest first.
+    """Sum up this week's comparisons on live traffic with each other version, the newest first.
 
     Those of `adapters compare` stay out: somebody chose their pairs. A row that can't be is
     passed over.
@@ -197,11 +189,14 @@ def read_comparisons(
         )
         .order_by(table.c.at.desc())
     )
-    newest: dict[frozenset[str], Compared] = {}
+    week: dict[frozenset[str], Compared] = {}
     for row in rows:
         if day_of(row.at, last) and _possible(row.disagreed, row.compared):
-            newest.setdefault(frozenset((row.one, row.other)), compared_of(row))
-    return list(newest.values())
+            key = frozenset((row.one, row.other))
+            sofar = week.get(key) or Compared(row.one, row.other, Share(0, 0))
+            n, k = sofar.disagreed.n + row.compared, sofar.disagreed.k + row.disagreed
+            week[key] = replace(sofar, disagreed=Share(k, n))
+    return list(week.values())
 
 
 def _possible(disagreed: object, compared: object) -> bool:
@@ -209,14 +204,3 @@ def _possible(disagreed: object, compared: object) -> bool:
     if not (isinstance(disagreed, int) and isinstance(compared, int)):
         return False
     return 0 <= disagreed <= compared
-
-
-def compared_of(row: Any) -> Compared:
-    """A row of ``nli_comparisons``; details that can't be read are none."""
-    try:
-        details = json.loads(row.details_json)
-    except (TypeError, ValueError):  # no JSON, or no text at all
-        details = {}
-    share = Share(row.disagreed, row.compared)
-    known = details if isinstance(details, dict) else {}
-    return Compared(row.id, row.at, row.kind, row.one, row.other, share, known)
