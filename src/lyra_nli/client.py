@@ -82,6 +82,7 @@ class MLClient:
         use_slow: bool = False,
         adapter: str | None = None,
         sources: Sequence[str] = (),
+        key: str | None = None,
     ) -> list[Judgement]:
         """Judge pairs, answers in the same order.
 
@@ -91,13 +92,14 @@ class MLClient:
             adapter: ``active``, ``base`` or a version's name. None: what the server routes the
                 site of a pair's source to, else ``active``.
             sources: the URL that each premise comes from, empty where nobody knows; or none.
+            key: of a task or a user: while a canary is tried out, one key gets one version.
 
         Raises:
             ServerError: the server can't be reached or refuses; ``status`` and ``problems``
                 say why, and name a pair by its position.
         """
         answers: list[Judgement] = []
-        for body in judge_bodies(pairs, use_slow, adapter, sources):
+        for body in judge_bodies(pairs, use_slow, adapter, sources, key):
             answers += judgements(self._call("POST", "/nli", body), body)
         return answers
 
@@ -159,10 +161,11 @@ class AsyncMLClient:
         use_slow: bool = False,
         adapter: str | None = None,
         sources: Sequence[str] = (),
+        key: str | None = None,
     ) -> list[Judgement]:
         """See ``MLClient.judge``."""
         answers: list[Judgement] = []
-        for body in judge_bodies(pairs, use_slow, adapter, sources):
+        for body in judge_bodies(pairs, use_slow, adapter, sources, key):
             answers += judgements(await self._call("POST", "/nli", body), body)
         return answers
 
@@ -193,7 +196,11 @@ class AsyncMLClient:
 
 
 def nli_judge(
-    client: MLClient, pairs: Sequence[Pair], threshold: float = 0.7, sources: Sequence[str] = ()
+    client: MLClient,
+    pairs: Sequence[Pair],
+    threshold: float = 0.7,
+    sources: Sequence[str] = (),
+    key: str | None = None,
 ) -> list[Judgement]:
     """Judge with the fast model, and again with the slow one where that was unsure.
 
@@ -202,6 +209,7 @@ def nli_judge(
         pairs: what to judge.
         threshold: below this confidence of the fast model, the slow one's answer counts.
         sources: the URL that each premise comes from; or none.
+        key: see ``MLClient.judge``.
 
     Returns:
         one judgement a pair, in order.
@@ -209,9 +217,11 @@ def nli_judge(
     Raises:
         ServerError: either model failed; the fast model's doubtful answers are no substitute.
     """
-    answers = client.judge(pairs, sources=sources)
+    answers = client.judge(pairs, sources=sources, key=key)
     doubtful = below(answers, threshold)
-    better = client.judge(at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources))
+    better = client.judge(
+        at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources), key=key
+    )
     return replaced(answers, doubtful, better)
 
 
@@ -220,9 +230,12 @@ async def async_nli_judge(
     pairs: Sequence[Pair],
     threshold: float = 0.7,
     sources: Sequence[str] = (),
+    key: str | None = None,
 ) -> list[Judgement]:
     """See ``nli_judge``."""
-    answers = await client.judge(pairs, sources=sources)
+    answers = await client.judge(pairs, sources=sources, key=key)
     doubtful = below(answers, threshold)
-    better = await client.judge(at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources))
+    better = await client.judge(
+        at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources), key=key
+    )
     return replaced(answers, doubtful, better)

@@ -122,7 +122,11 @@ def unload_body(reason: str) -> Body:
 
 
 def judge_bodies(
-    pairs: Sequence[Pair], use_slow: bool, adapter: str | None, sources: Sequence[str]
+    pairs: Sequence[Pair],
+    use_slow: bool,
+    adapter: str | None,
+    sources: Sequence[str],
+    key: str | None = None,
 ) -> Iterator[Body]:
     """Make requests that stay within the server's limits; a pair's id is its position.
 
@@ -131,18 +135,19 @@ def judge_bodies(
     """
     if sources and len(sources) != len(pairs):
         raise InputError(f"{len(pairs)} pairs and {len(sources)} sources: give one for each")
+    about: Body = {"use_slow": use_slow, "adapter": adapter} | ({"key": key} if key else {})
     batch: list[dict[str, str]] = []
     chars = 0
     for position, (pair, source) in enumerate(zip(pairs, sources or repeat(""), strict=False)):
         size = len(pair.premise) + len(pair.hypothesis)
         if batch and (len(batch) >= PAIRS_PER_REQUEST or chars + size > CHARS_PER_REQUEST):
-            yield {"pairs": batch, "use_slow": use_slow, "adapter": adapter}
+            yield {"pairs": batch, **about}
             batch, chars = [], 0
         chars += size
         texts = {"premise": pair.premise, "hypothesis": pair.hypothesis}
         batch.append({"pair_id": str(position), **texts, "source_url": source})
     if batch:
-        yield {"pairs": batch, "use_slow": use_slow, "adapter": adapter}
+        yield {"pairs": batch, **about}
 
 
 def read_answer(response: httpx.Response) -> dict[str, Any]:

@@ -100,14 +100,16 @@ class TrialStatus(BaseModel):
     """A version that is tried out on live pairs, and how that goes in this server."""
 
     id: str
-    kind: str = Field(description="`shadow`: it judges again what was answered")
+    kind: str = Field(
+        description="`shadow`: it judges again what was answered; `canary`: it answers a share"
+    )
     base_model: str
     version: str
     share: float
     started_at: str
     judged: int
-    disagreed: int = Field(description="pairs to which it gives another label")
-    skipped: int = Field(description="pairs that were drawn, and there was no time for them")
+    disagreed: int = Field(description="pairs to which a shadow gives another label")
+    skipped: int = Field(description="pairs drawn for a shadow for which there was no time")
     failed: int = Field(description="pairs that it could not judge")
     problem: str = Field(description="why not, the last time")
 

@@ -6,7 +6,7 @@ thread of its own. Only ``Slot`` is shared with the threads that answer requests
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
@@ -153,7 +153,7 @@ class Bases:
         }
 
     def trials(self) -> list[dict[str, Any]]:
-        """List the versions that are tried out, on what, and since when."""
+        """List the versions that are tried out, since when, and how that goes here."""
         return [
             {
                 "id": on.trial.id,
@@ -162,6 +162,7 @@ class Bases:
                 "version": on.trial.version,
                 "share": on.trial.share,
                 "started_at": on.trial.started_at,
+                **asdict(on.tally),
             }
             for slot in self._slots.values()
             for kind, on in slot.trials.items()

@@ -178,6 +178,10 @@ class Batcher:
         work = asyncio.wrap_future(self._executor.submit(batch[0][0].engine.logits, rows, variants))
         await asyncio.wait([work])
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
+        if isinstance(error, Exception) and len(batch) > 1:  # whose fault is it?
+            for alone in batch:
+                await self._judge([alone])
+            return
         if error is not None:
             for task, _ in batch:
                 if not task.answer.done():

@@ -13,15 +13,19 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lyra_nli.errors import LyraNliError
+from lyra_nli.errors import AdapterError, LyraNliError, StorageError
 from lyra_nli.ml_server.calibrations import Calibrations
-from lyra_nli.ml_server.slot import OnTrial, Served, Slot
+from lyra_nli.ml_server.on_trial import OnTrial
+from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.registry.trials import TrialKind, Trials
+from lyra_nli.registry.trials import Trial, TrialKind, Trials
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import NliSettings
 
 logger = logging.getLogger(__name__)
+
+WHO: Final = "server"
+"""The name that the history keeps for a trial that a server ended."""
 
 RETRY_SECONDS: Final = 5.0
 """A version that could not be loaded is tried again this much later, or when it changes."""
@@ -134,8 +138,11 @@ class Follower:
     def _try_out(self, slot: Slot, trials: Trials, calibrations: Calibrations) -> Sequence[str]:
         """Make the open trials of this base ready; returns why some can't be."""
         ready: dict[TrialKind, OnTrial] = {}
-        problems = []
+        problems: list[str] = []
         for trial in trials.open(slot.base.name):
+            if (failure := slot.failed(trial)) is not None:
+                problems += self._end(trial, failure)
+                continue
             version = trials.registry.get(trial.version)
             if slot.current.holds(version):
                 continue  # it became active a moment ago, the trial is over
@@ -146,6 +153,21 @@ class Follower:
                 ready[trial.kind] = OnTrial(trial, served)
         slot.try_out(ready)
         return problems
+
+    def _end(self, trial: Trial, failure: str) -> Sequence[str]:
+        """End a trial whose version failed here; returns why that is not possible yet."""
+        reason = f"it can't judge: {failure}"
+        try:
+            with self._source.open(read_only=False) as registry:
+                Trials(registry).end(
+                    trial.kind, trial.base_model, who=WHO, reason=reason, only=trial.id
+                )
+        except AdapterError:  # somebody else has ended it meanwhile
+            pass
+        except StorageError as error:
+            return [f"the {trial.kind} {trial.version} runs no more, {reason}; {error}"]
+        logger.warning("the %s %s is over: %s", trial.kind, trial.version, reason)
+        return []
 
     def _built(
         self, slot: Slot, version: Version, calibrations: Calibrations

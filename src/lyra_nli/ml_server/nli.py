@@ -28,6 +28,7 @@ from lyra_nli.ml_server.observer import Observer, Timing
 from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.ml_server.trying import Trying
 from lyra_nli.models.encoding import encode
 from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.records import Judgement, Pair
@@ -114,6 +115,7 @@ class NLIService:
         adapters: Sequence[str] = (),
         sources: Sequence[str] = (),
         pair_ids: Sequence[str] = (),
+        key: str = "",
     ) -> Answer:
         """Judge pairs, in order; those of one version together.
 
@@ -124,6 +126,7 @@ class NLIService:
                 chosen base. Empty: what the site of its source is routed to, else ``active``.
             sources: the URL that each premise comes from, empty where nobody knows.
             pair_ids: what the caller calls each pair; Lyra gives the edge's id.
+            key: decides whether a canary answers; empty: each pair's texts do.
 
         Raises:
             InputError: listing every pair that can't be judged, by position; or more versions
@@ -135,8 +138,9 @@ class NLIService:
             LateError: the deadline passed.
         """
         slot = await self._slot(use_slow)
-        active = slot.current
-        chosen = slot.choose(sources or [""] * len(pairs))
+        active, canary = slot.current, slot.trials.get("canary")
+        keys = [key or pair.key for pair in pairs] if canary else []
+        chosen = slot.choose(sources or [""] * len(pairs), keys)
         if any(adapters):
             named = await self._named(slot, frozenset(adapters) - {""})
             chosen = [named.get(name, s) for name, s in zip(adapters, chosen, strict=True)]
@@ -144,11 +148,16 @@ class NLIService:
             return Answer([], [])
         asked = time.monotonic()
         with self.observer.queued():
-            judgements, began = await self._judged(slot, chosen, pairs)
+            own = _unnamed(canary.served, chosen, adapters) if canary else []
+            if canary and own:
+                trying = Trying(slot, canary, own, active)
+                chosen, (judgements, began) = await trying.judged(chosen, pairs, self._judged)
+            else:
+                judgements, began = await self._judged(slot, chosen, pairs)
         timing = Timing(asked, began, time.monotonic())
         self.observer.judged(slot.base.name, pairs, judgements, sources, timing)
         if slot.trials:
-            live = _live(active, chosen, adapters)
+            live = _unnamed(active, chosen, adapters)
             self._shadow.saw(slot, live, pairs, judgements, pair_ids, sources)
         return Answer(judgements, [served.model_version for served in chosen])
 
@@ -197,10 +206,7 @@ class NLIService:
         """Tell what is served, on what, since when, and how trials, following and logging go."""
         return {
             **self._bases.status(),
-            "trials": [
-                {**trial, **asdict(self._shadow.tally(trial["id"]))}
-                for trial in self._bases.trials()
-            ],
+            "trials": self._bases.trials(),
             "prediction_log": asdict(self.observer.log.status()),
         }
 
@@ -276,13 +282,13 @@ class NLIService:
         return chosen
 
 
-def _live(active: Served, chosen: Sequence[Served], adapters: Sequence[str]) -> list[int]:
-    """Positions of the pairs that the active version judged, and nobody else was asked for."""
+def _unnamed(who: Served, chosen: Sequence[Served], adapters: Sequence[str]) -> list[int]:
+    """Positions of the pairs that a version judges which no request named."""
     named = adapters or [""] * len(chosen)
     return [
         i
         for i, (served, name) in enumerate(zip(chosen, named, strict=True))
-        if served is active and name in ("", ACTIVE)
+        if served is who and name in ("", ACTIVE)
     ]
 
 

@@ -74,6 +74,7 @@ def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter
                 adapters=[pair.adapter or request.adapter or "" for pair in request.pairs],
                 sources=[pair.source_url for pair in request.pairs],
                 pair_ids=[pair.pair_id for pair in request.pairs],
+                key=request.key or "",
             )
         except InputError as error:
             raise by_pair_id(error, request.pairs) from error

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lyra_nli.errors import LyraNliError
-from lyra_nli.ml_server.slot import OnTrial, Served, Slot
+from lyra_nli.ml_server.on_trial import OnTrial
+from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.monitoring.shadow_rows import JudgedTwice
 from lyra_nli.records import Judgement, Pair
@@ -32,25 +33,6 @@ PAUSE_SECONDS: Final = 0.005
 
 Judging = Callable[[Slot, Served, Pair], Awaitable[tuple[Judgement, float]]]
 """Judges a pair in the background; gives the judgement, and the seconds that the model took."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """How a shadow goes, in this process.
-
-    Attributes:
-        judged: pairs that it judged.
-        disagreed: to which it gave another label.
-        skipped: drawn, but there was no time for them.
-        failed: pairs that it could not judge.
-        problem: why not, the last time; empty when all is well.
-    """
-
-    judged: int = 0
-    disagreed: int = 0
-    skipped: int = 0
-    failed: int = 0
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +60,6 @@ class Shadow:
         self._judge, self._log, self._cpu = judge, log, cpu
         self._waiting: deque[_Seen] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._tallies: dict[str, Tally] = {}
-
-    def tally(self, trial_id: str) -> Tally:
-        """Tell how a trial goes."""
-        return self._tallies.setdefault(trial_id, Tally())
 
     def saw(
         self,
@@ -106,7 +83,7 @@ class Shadow:
             if random.random() >= on.trial.share:
                 continue
             if not self._cpu or len(self._waiting) >= MAX_WAITING:
-                self.tally(on.trial.id).skipped += 1
+                on.tally.skipped += 1
                 self._log.skip(on.trial, judgements[i].adapter)
                 continue
             names = (pair_ids[i] if pair_ids else "", sources[i] if sources else "")
@@ -134,7 +111,7 @@ class Shadow:
 
     async def _again(self, seen: _Seen) -> float:
         """Judge one pair; gives the seconds that the model took."""
-        tally = self.tally(seen.on.trial.id)
+        tally = seen.on.tally
         began = time.monotonic()
         try:
             judgement, took = await self._judge(seen.slot, seen.on.served, seen.pair)

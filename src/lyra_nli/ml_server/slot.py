@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.evaluation.calibrators import Calibrator
 from lyra_nli.hosts import site_of
+from lyra_nli.ml_server.on_trial import OnTrial
 from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode
@@ -71,14 +72,6 @@ class Served:
         return (version.name, version.digest) == (self.version.name, self.version.digest)
 
 
-@dataclass(frozen=True, eq=False)
-class OnTrial:
-    """An open trial, and the version that is tried out."""
-
-    trial: Trial
-    served: Served
-
-
 class Slot:
     """An immutable base, its resident versions, the current one, the routes and the trials.
 
@@ -108,6 +101,7 @@ class Slot:
         self._previous = self.pristine.name
         self._routes: Mapping[str, Served] = {}
         self._trials: Mapping[TrialKind, OnTrial] = {}
+        self._failed: dict[str, str] = {}
         # Encoded now, for a tokenizer must not be used by two threads at a time.
         self._probe = encode(base, (PROBE,))
         self._resident: OrderedDict[str, Served] = OrderedDict()
@@ -118,17 +112,26 @@ class Slot:
         """What ``adapter: "active"`` means right now."""
         return self._current
 
-    def choose(self, sources: Sequence[str]) -> list[Served]:
+    def choose(self, sources: Sequence[str], keys: Sequence[str] = ()) -> list[Served]:
         """Say who judges the premises of these URLs: what a site is routed to, else the current.
 
         Two premises of one call never get an older and a newer version of the same route.
+
+        Args:
+            keys: one for each premise: where no route says otherwise the canary judges those that
+                fall into its share. Without keys it judges none.
         """
         with self._lock:
-            current, routes = self._current, self._routes
+            current, routes, canary = self._current, self._routes, self._trials.get("canary")
+        chosen = [current] * len(sources)
+        if canary is not None:
+            for i, key in enumerate(keys):
+                if canary.trial.takes(key):
+                    chosen[i] = canary.served
         if not routes:
-            return [current] * len(sources)
+            return chosen
         sites = {source: site_of(source) for source in set(sources)}
-        return [routes.get(sites[source], current) for source in sources]
+        return [routes.get(sites[s], served) for s, served in zip(sources, chosen, strict=True)]
 
     def build(self, version: Version) -> Served:
         """Verify a version's files and build its weights beside the base; flips nothing.
@@ -211,15 +214,28 @@ class Slot:
         return self._routes
 
     def try_out(self, trials: Mapping[TrialKind, OnTrial]) -> None:
-        """Let these be the open trials. One that goes on stays the same object."""
+        """Let these be the open trials, but for those that were given up here."""
         with self._lock:
+            before = {on.trial.id: on for on in self._trials.values()}
             self._trials = {
-                kind: was
-                if (was := self._trials.get(kind))
-                and (was.trial, was.served) == (on.trial, on.served)
-                else on
+                kind: on
+                if (was := before.get(on.trial.id)) is None
+                else replace(on, tally=was.tally)
                 for kind, on in trials.items()
+                if on.trial.id not in self._failed
             }
+
+    def give_up(self, on: OnTrial, problem: str) -> None:
+        """Take a trial out at once, and for good: its version fails here."""
+        with self._lock:
+            self._failed[on.trial.id] = problem
+            self._trials = {
+                kind: other for kind, other in self._trials.items() if other.trial.id != on.trial.id
+            }
+
+    def failed(self, trial: Trial) -> str | None:
+        """Say why a trial was given up here; None if it was not."""
+        return self._failed.get(trial.id)
 
     @property
     def trials(self) -> Mapping[TrialKind, OnTrial]:
@@ -237,7 +253,7 @@ class Slot:
                 self._current = fresh
             self._routes = {s: fresh if r is served else r for s, r in self._routes.items()}
             self._trials = {
-                kind: OnTrial(on.trial, fresh) if on.served is served else on
+                kind: replace(on, served=fresh) if on.served is served else on
                 for kind, on in self._trials.items()
             }
 

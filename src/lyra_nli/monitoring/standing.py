@@ -13,11 +13,13 @@ from sqlalchemy import Connection, func, or_, select
 
 from lyra_nli.evaluation.estimates import Estimate, estimate
 from lyra_nli.evaluation.reliability import by_mass, debiased_error
+from lyra_nli.monitoring.canary import CanaryStanding, judge_canary
 from lyra_nli.monitoring.changes import BASE, Change, last_change
 from lyra_nli.monitoring.drift import DAYS, Drift, drifts
 from lyra_nli.monitoring.rates import RandomReview, day_of, read_random_reviews
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.registry.rows import Event, load_aliases, load_events
+from lyra_nli.registry.trial_rows import open_trials
 from lyra_nli.settings import MonitoringSettings
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations, nli_comparisons
@@ -58,6 +60,7 @@ class Standing:
         drifts: of this week against the four weeks before.
         comparisons: on this week's live traffic, one for each pair of versions that has what
             serves in it.
+        canary: the canary that is open, beside the active version; None without one.
         failed: rules whose figure can't be had, and why.
     """
 
@@ -70,6 +73,7 @@ class Standing:
     error: Estimate | None
     drifts: list[Drift]
     comparisons: list[Compared]
+    canary: CanaryStanding | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -121,6 +125,18 @@ def read_standing(
         error=_alone("calibration", lambda: calibration_error(served), None, failed),
         drifts=_alone("drift", lambda: drifts(*of_served, settings.alert_drift, today), [], failed),
         comparisons=_alone("disagreement", lambda: read_comparisons(*of_served, today), [], failed),
+        canary=_alone(
+            "canary",
+            lambda: next(
+                (
+                    judge_canary(trial, events, reviews, settings.alert_alpha, today)
+                    for trial in open_trials(connection, base_model=base_model, kind="canary")
+                ),
+                None,
+            ),
+            None,
+            failed,
+        ),
         failed=failed,
     )
 

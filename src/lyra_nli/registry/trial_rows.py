@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -36,6 +37,11 @@ class Trial:
     ended_at: str | None = None
     ended_by: str | None = None
     end_reason: str | None = None
+
+    def takes(self, key: str) -> bool:
+        """Whether a key falls into the share: always the same answer, in every process."""
+        drawn = hashlib.sha256(f"{self.id}\x1f{key}".encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(drawn[:8]) < self.share * 2**64
 
 
 def open_trials(connection: Connection, **conditions: str) -> list[Trial]:

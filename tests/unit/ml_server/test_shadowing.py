@@ -11,8 +11,8 @@ import pytest
 
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.ml_server import shadowing
+from lyra_nli.ml_server.on_trial import OnTrial
 from lyra_nli.ml_server.shadowing import Shadow
-from lyra_nli.ml_server.slot import OnTrial
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.trials import Trial
 
@@ -89,9 +89,10 @@ def test_what_does_not_fit_is_skipped_and_nothing_is_asked_without_time() -> Non
 
     async def scenario(cpu: float) -> Any:
         shadow = Shadow(Model().judge, kept, cpu)  # type: ignore[arg-type]
-        show(shadow, SimpleNamespace(trials={"shadow": on_trial()}), PAIRS)
+        on = on_trial()
+        show(shadow, SimpleNamespace(trials={"shadow": on}), PAIRS)
         await shadow.close()
-        return shadow.tally("nlt_1")
+        return on.tally
 
     assert asyncio.run(scenario(0.5)).skipped == 100 - shadowing.MAX_WAITING
     assert kept.skipped == 100 - shadowing.MAX_WAITING
@@ -134,10 +135,11 @@ def test_one_that_fails_is_counted_and_said_once(
 
     async def scenario() -> Any:
         shadow = Shadow(Model(error=error).judge, kept, 1.0)  # type: ignore[arg-type]
-        show(shadow, SimpleNamespace(trials={"shadow": on_trial()}), PAIRS[:5])
+        on = on_trial()
+        show(shadow, SimpleNamespace(trials={"shadow": on}), PAIRS[:5])
         assert shadow._worker is not None
         await asyncio.wait_for(shadow._worker, 5)
-        return shadow.tally("nlt_1")
+        return on.tally
 
     tally = asyncio.run(scenario())
     assert (tally.judged, tally.failed, tally.problem) == (0, 5, str(error))

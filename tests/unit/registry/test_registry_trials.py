@@ -148,3 +148,21 @@ def test_a_database_from_before_has_no_trials(trials: Trials, train: Train, engi
     assert trials.last("shadow", BASE) is None
     trials.registry.activate("v1", who="ada")
     trials.registry.deactivate(BASE, who="ada")
+
+
+def test_keys_fall_into_the_share_and_stay_there(trials: Trials, train: Train) -> None:
+    train(), train()
+    one = start(trials, kind="canary", share=0.3)
+    keys = [f"task {n}" for n in range(5000)]
+    taken = {key for key in keys if one.takes(key)}
+    assert 0.27 < len(taken) / len(keys) < 0.33
+    [again] = trials.open(BASE)
+    assert {key for key in keys if again.takes(key)} == taken
+    trials.end("canary", BASE, who="ada")
+    other = start(trials, "v2", "canary", share=0.3)
+    both = sum(other.takes(key) for key in taken) / len(taken)
+    assert 0.2 < both < 0.4, "another trial draws others"
+    trials.end("canary", BASE, who="ada")
+    whole = start(trials, kind="canary", share=1.0)
+    assert all(whole.takes(key) for key in keys)
+    assert isinstance(one.takes("half \ud800"), bool)
