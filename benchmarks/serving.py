@@ -317,7 +317,7 @@ def shadow(base: Base, pairs: Sequence[Pair], threads: int, repeat: int) -> None
             {
                 "storage": {"database_path": f"{name}/lyra.db"},
                 "nli": {"fast_model": "starter", "adapters_dir": f"{name}/adapters"},
-                "ml_server": {"threads": threads, "follow_seconds": 0.1},
+                "ml_server": {"threads": threads},
             }
         )
         init_database(settings.storage.database_path)
@@ -346,7 +346,7 @@ def shadow_row(trials: Trials, url: str, pairs: Sequence[Pair], clients: int, re
         on = turn % 4 in (1, 2)
         if on:
             trials.start("shadow", "v2", share=1.0, who="bench")
-        time.sleep(0.3)
+        time.sleep(1)  # the server follows
         times[on] += load(url, pairs, seconds=SHADOW_TURN, clients=clients)[1]
         if on:
             [trial] = httpx.get(f"{url}/nli/adapter/status", trust_env=False).json()["trials"]

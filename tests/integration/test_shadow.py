@@ -146,6 +146,8 @@ def test_it_judges_what_was_answered_and_people_are_shown_where_they_part(
     in_queue = "SELECT edge_id FROM nli_queue_scores WHERE kind = 'disagree' AND source = 'shadow'"
     expected = {name for name, pair in edges.items() if pair in parted}
     wait_until(lambda: {edge for (edge,) in fetch(database, in_queue)} == expected)
+    counted = "SELECT compared FROM nli_comparisons"
+    wait_until(lambda: fetch(database, counted) == [(len(MANY),)])
     [row] = fetch(
         database, "SELECT kind, one, other, compared, disagreed, details_json FROM nli_comparisons"
     )
@@ -159,7 +161,9 @@ def test_it_judges_what_was_answered_and_people_are_shown_where_they_part(
     assert details["confidence_shift"] == pytest.approx(shift, abs=1e-4)
 
     engine = open_database(world.database)
-    [item] = next_items(engine, order="disagree", limit=1, lease=False, second_share=0)
+    [item] = next_items(
+        engine, order="disagree", limit=1, lease=False, random_share=0, second_share=0
+    )
     engine.dispose()
     assert set(item.detail) == {V1, V2}
     assert Pair(item.premise, item.hypothesis) in parted

@@ -111,7 +111,7 @@ def test_one_trial_starts_and_two_servers_write_what_it_says(
         found = agreement(connection, generation, trial)
         kept = list(disagreements(connection, generation, trial))
         queue = connection.execute(select(tables.nli_queue_scores)).all()
-        edges = edges_of(connection, generation, [Pair("Premise 1.", "Claim.")])
+        edges = edges_of(connection, [Pair("Premise 1.", "Claim.")])
     assert (found.disagreed.k, found.disagreed.n, found.ones) == (80, 100, ["base"])
     assert 0 < len(kept) <= 30
     assert [(row.kind, row.edge_id, row.source) for row in queue] == [("disagree", "e", "shadow")]

@@ -143,9 +143,13 @@ class Follower:
             if (failure := slot.failed(trial)) is not None:
                 problems += self._end(trial, failure)
                 continue
-            version = trials.registry.get(trial.version)
-            if slot.current.holds(version):
+            if slot.current.name == trial.version:
                 continue  # it became active a moment ago, the trial is over
+            known = slot.trials.get(trial.kind)
+            if known is not None and known.trial == trial:
+                ready[trial.kind] = known
+                continue
+            version = trials.registry.get(trial.version)
             served, problem = self._built(slot, version, calibrations)
             if served is None:
                 problems.append(f"the {trial.kind} {trial.version} does not run: {problem}")

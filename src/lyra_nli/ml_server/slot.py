@@ -216,13 +216,8 @@ class Slot:
     def try_out(self, trials: Mapping[TrialKind, OnTrial]) -> None:
         """Let these be the open trials, but for those that were given up here."""
         with self._lock:
-            before = {on.trial.id: on for on in self._trials.values()}
             self._trials = {
-                kind: on
-                if (was := before.get(on.trial.id)) is None
-                else replace(on, tally=was.tally)
-                for kind, on in trials.items()
-                if on.trial.id not in self._failed
+                kind: on for kind, on in trials.items() if on.trial.id not in self._failed
             }
 
     def give_up(self, on: OnTrial, problem: str) -> None:

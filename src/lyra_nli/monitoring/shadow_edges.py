@@ -5,14 +5,13 @@ Only what no index answers is dear: the claims' texts are read through once for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, bindparam, inspect, text
 
 from lyra_nli.records import Pair
 from lyra_nli.storage.engine import batches
-from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import UNREVIEWED
 
 _TEXTS: Final = """
@@ -29,15 +28,13 @@ _CLAIMS: Final = "SELECT id FROM claims WHERE claim_text IN :texts"
 AT_ONCE: Final = 200
 
 
-def edges_named(
-    connection: Connection, generation: Generation, named: Mapping[str, Pair]
-) -> set[str]:
+def edges_named(connection: Connection, named: Mapping[str, Pair]) -> set[str]:
     """Of the ids that callers gave their pairs, find those of unreviewed edges with these texts.
 
     A caller may count its pairs and call one ``7``, which an edge may be called too: the texts
     tell.
     """
-    if not generation.has("edges", "edge_human_corrected"):
+    if not named or not inspect(connection).has_table("edges"):
         return set()
     found: set[str] = set()
     for ids in batches(named):
@@ -47,11 +44,9 @@ def edges_named(
     return found
 
 
-def edges_of(
-    connection: Connection, generation: Generation, pairs: Iterable[Pair]
-) -> dict[Pair, str]:
+def edges_of(connection: Connection, pairs: Collection[Pair]) -> dict[Pair, str]:
     """Find an unreviewed edge with exactly these texts for each pair that has one."""
-    if not generation.has("edges", "edge_human_corrected"):
+    if not pairs or not inspect(connection).has_table("edges"):
         return {}
     found: dict[Pair, str] = {}
     for some in batches(pairs, AT_ONCE):

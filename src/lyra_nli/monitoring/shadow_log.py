@@ -24,11 +24,10 @@ from lyra_nli.records import Pair
 from lyra_nli.registry.trial_rows import Trial
 from lyra_nli.settings import MonitoringSettings, StorageSettings
 from lyra_nli.storage.engine import open_database, read, write
-from lyra_nli.storage.generation import look
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 2.0
 """How long what was counted may wait to be written."""
 
 PERIOD_SECONDS: Final = 3600.0
@@ -132,9 +131,8 @@ class ShadowLog:
         self, engine: Engine, counted: Sequence[Row], disputed: Sequence[JudgedTwice]
     ) -> None:
         with read(engine) as connection:
-            generation, _ = look(connection)
             named = {judged.pair_id: judged.pair for judged in disputed if judged.pair_id}
-            known = edges_named(connection, generation, named)
+            known = edges_named(connection, named)
         found = (
             rows.disagreement(judged, judged.pair_id if judged.pair_id in known else None)
             for judged in disputed
@@ -150,10 +148,11 @@ class ShadowLog:
         """Look for the edges of what no id named, each once: Lyra stores some after they judged."""
         self._look_from = time.monotonic() + LOOK_SECONDS
         with read(engine) as connection:
-            generation, _ = look(connection)
             lost = rows.without_edge(connection, self._looked_at, AT_ONCE)
+            if not lost:
+                return
             pairs = [Pair(row["premise"], row["hypothesis"]) for row in lost]
-            found = edges_of(connection, generation, dict.fromkeys(pairs))
+            found = edges_of(connection, dict.fromkeys(pairs))
         with write(engine) as connection:
             named = [
                 rows.name_edge(connection, row, found[pair])
@@ -161,8 +160,7 @@ class ShadowLog:
                 if pair in found
             ]
             rows.put_into_queue(connection, named)
-        if lost:
-            self._looked_at = lost[-1]["id"]
+        self._looked_at = lost[-1]["id"]
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.trials import Trial
 from lyra_nli.settings import MonitoringSettings, StorageSettings
 from lyra_nli.storage.engine import read
-from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.upgrade import upgrade
 
 TRIAL = Trial("nlt_1", BASE, "shadow", "v2", 1.0, "2026-03-01", "ada", "")
@@ -136,13 +135,12 @@ def test_edges_of_a_lyra_database(shape: Any, tmp_path: Path) -> None:
     lyra.add_edge("y", reviewed_at="2026-01-01")
     engine = lyra.open()
     upgrade(engine, backup=False)
-    generation = inspect_database(engine)
     known, reviewed = (Pair(f"Premise of {name}.", f"Claim c-{name}.") for name in "xy")
     strange = Pair("Premise of y.", "Claim c-x.")
     with read(engine) as connection:
-        assert edges_of(connection, generation, [known, reviewed, strange]) == {known: "x"}
-        assert edges_named(connection, generation, {"x": known, "y": reviewed}) == {"x"}
-        assert edges_named(connection, generation, {"x": strange, "z": known}) == set()
+        assert edges_of(connection, [known, reviewed, strange]) == {known: "x"}
+        assert edges_named(connection, {"x": known, "y": reviewed}) == {"x"}
+        assert edges_named(connection, {"x": strange, "z": known}) == set()
         plan = connection.execute(
             text(
                 "EXPLAIN QUERY PLAN "
