@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psutil
+from serving_tools import Ground, Target
 
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.models import starter
@@ -15,11 +16,12 @@ MB = 2**20
 PAIR = Pair("The trial met its primary end point.", "The trial succeeded.")
 
 
-def memory() -> None:
+def memory(_: Ground) -> list[Target]:
     """The starter as fast and as slow model; the slow one comes and goes three times."""
     print("\n| | counted MB | resident MB |\n|---|---|---|")
     for precision in ("fp32", "bf16"):
         asyncio.run(come_and_go(precision))
+    return []
 
 
 async def come_and_go(precision: str) -> None:

@@ -15,19 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving_tools import adapter, of_length
+from serving_tools import Ground, Target, mixed, of_length, project, registry_of
 
 from lyra_nli.errors import LyraNliError
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.nli import NLIService
-from lyra_nli.models.base import Base
-from lyra_nli.provenance import library_versions
 from lyra_nli.records import Judgement, Pair
-from lyra_nli.registry.artifact import Manifest, staged
-from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import open_database
-from lyra_nli.storage.upgrade import init_database
 
 CLIENTS, SWAPS, ROUNDS = 32, 1000, 10
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}
@@ -48,68 +42,27 @@ class Seen:
         return 1000 * statistics.quantiles(self.times, n=100)[percent - 1]
 
 
-def saturated(base: Base, pairs: Sequence[Pair], threads: int, seconds: float) -> None:
+def saturated(ground: Ground, seconds: float = 200) -> list[Target]:
     """Phases with and without swaps in turn, the same load in both."""
-    some = of_length(base, pairs, 64, seed=4)
+    base = ground.base
+    some = of_length(base, mixed(ground.pairs), 64, seed=4)
     with tempfile.TemporaryDirectory() as folder:
-        settings = project(base, Path(folder), threads)
+        settings = project(base, Path(folder), ground.threads)
         calm, swapping, precision = asyncio.run(measured(settings, some, seconds))
     print(f"\n| {CLIENTS} clients, {precision} | answers | p50 ms | p99 ms | errors | wrong |")
     print("|---|---|---|---|---|---|")
     for name, seen in (("no swaps", calm), (f"{SWAPS} swaps", swapping)):
         counts = f"{seen.errors} | {seen.wrong}"
         print(f"| {name} | {len(seen.times)} | {seen.p(50):.0f} | {seen.p(99):.0f} | {counts} |")
-    print(f"\np99 with swaps: {swapping.p(99) / calm.p(99):.2f}x")
-
-
-def project(base: Base, folder: Path, threads: int) -> Settings:
-    """A database and two versions."""
-    settings = Settings.model_validate(
-        {
-            "storage": {"database_path": str(folder / "lyra.db")},
-            "nli": {"fast_model": "starter", "adapters_dir": str(folder / "adapters")},
-            "ml_server": {"threads": threads},
-        }
-    )
-    init_database(settings.storage.database_path)
-    engine = open_database(settings.storage.database_path)
-    registry = Registry(engine, Path(settings.nli.adapters_dir))
-    for seed in (1, 2):
-        with staged(Path(settings.nli.adapters_dir)) as staging:
-            adapter(base, staging, seed)
-            registry.publish(
-                manifest(base, seed),
-                staging,
-                status="passed",
-                run_id=None,
-                parent=None,
-                samples_used=0,
-                metrics={},
-                verdict="pass",
-                report_path=None,
-            )
-    engine.dispose()
-    return settings
-
-
-def manifest(base: Base, seed: int) -> Manifest:
-    """Of a version that nobody trained."""
-    return Manifest(
-        base_model=base.name,
-        base_revision=base.revision,
-        base_fingerprint=base.fingerprint,
-        dataset_hash="0" * 64,
-        split_hash="0" * 64,
-        row_ids={},
-        recipe={},
-        dataset_settings={},
-        library_versions=library_versions(),
-        git_commit=None,
-        seed=seed,
-        threads=1,
-        created_at="2026-01-01T00:00:00+00:00",
-        metrics={},
-    )
+    more = swapping.p(99) / calm.p(99)
+    return [
+        Target(
+            f"{SWAPS:,} swaps under saturating load: no error, no answer of another version, "
+            "p99 at most 1.2x",
+            f"{swapping.errors} and {swapping.wrong} of {len(swapping.times)}, {more:.2f}x",
+            not swapping.errors and not swapping.wrong and more <= 1.2,
+        )
+    ]
 
 
 async def measured(
@@ -127,7 +80,6 @@ async def measured(
         print(
             f"\n{len(told_apart)} of {len(pairs)} pairs tell the two versions apart, and are asked"
         )
-        await swap(service, settings, names[0])
         calm, swapping = Seen(), Seen()
         for _ in range(ROUNDS):
             for seen, swaps in ((calm, 0), (swapping, SWAPS // ROUNDS)):
@@ -142,10 +94,8 @@ async def swap(service: NLIService, settings: Settings, name: str) -> None:
     """Activate a version as another process does, and have the service look."""
 
     def activate() -> None:
-        engine = open_database(settings.storage.database_path)
-        registry = Registry(engine, Path(settings.nli.adapters_dir))
-        registry.activate(name, who="benchmark", reason="a swap")
-        engine.dispose()
+        with registry_of(settings) as registry:
+            registry.activate(name, who="benchmark", reason="a swap")
 
     await asyncio.to_thread(activate)
     await service.follow()

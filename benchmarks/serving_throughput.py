@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from onnx_serving import exported
 from sentence_transformers import CrossEncoder
-from serving_tools import in_turn, of_length
+from serving_tools import Ground, Target, in_turn, mixed, of_length
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.models import starter
 from lyra_nli.models.base import Base
-from lyra_nli.records import Pair
 from lyra_nli.settings import Settings
 
 COUNT = 384
 
 
-def throughput(base: Base, pairs: Sequence[Pair], repeat: int, threads: int) -> None:
+def throughput(ground: Ground) -> list[Target]:
     """Texts in, probabilities out, as each is used: predict in batches of 32, and our service."""
-    some = of_length(base, pairs, COUNT, seed=3)
+    base, threads = ground.base, ground.threads
+    some = of_length(base, mixed(ground.pairs), COUNT, seed=3)
     texts = [(pair.premise, pair.hypothesis) for pair in some]
     plain, by_onnx = cross_encoder(), cross_encoder()
     by_onnx.transformers_model.forward = onnx_forward(exported(base, threads))
@@ -41,7 +41,7 @@ def throughput(base: Base, pairs: Sequence[Pair], repeat: int, threads: int) -> 
             "the same over ONNX Runtime": lambda: by_onnx.predict(texts, batch_size=32),
             **{name: ours(service) for name, service in services.items()},
         }
-        ms = in_turn(ways, -(-repeat // 5))
+        ms = in_turn(ways, -(-ground.repeat // 5))
         check(ways, base)
         for service in services.values():
             runner.run(service.close())
@@ -52,6 +52,13 @@ def throughput(base: Base, pairs: Sequence[Pair], repeat: int, threads: int) -> 
         faster = " | ".join(f"{peer / each:.1f}x" for peer in peers)
         print(f"| {name} | {each / 1000:.2f} | {1000 * COUNT / each:.1f} | {faster} |")
     print("\nfaster than CrossEncoder.predict, and than the same over ONNX Runtime")
+    best = min(ms["ours, fp32"], ms["ours, bf16"])
+    return [
+        Target(f"mixed lengths: {factor:g}x {name}", f"{peer / best:.1f}x", peer >= factor * best)
+        for name, peer, factor in zip(
+            ("CrossEncoder.predict", "the same over ONNX Runtime"), peers, (4.0, 1.7), strict=True
+        )
+    ]
 
 
 def cross_encoder() -> CrossEncoder:

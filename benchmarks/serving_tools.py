@@ -1,4 +1,4 @@
-"""What the parts of `serving` share: pairs, adapters, a server, and clocks."""
+"""What the parts of `serving` share: pairs, adapters, a registry, a server, clocks and targets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,32 @@ from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode
 from lyra_nli.models.lora import attach, low_rank_layers
+from lyra_nli.provenance import library_versions
 from lyra_nli.records import Pair
-from lyra_nli.settings import TrainingSettings
+from lyra_nli.registry.artifact import Manifest, staged
+from lyra_nli.registry.versions import Registry
+from lyra_nli.settings import Settings, TrainingSettings
+from lyra_nli.storage.engine import open_database
+from lyra_nli.storage.upgrade import init_database
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every part is given."""
+
+    base: Base
+    pairs: Sequence[Pair]
+    threads: int
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the project set itself, and what this run says of it."""
+
+    name: str
+    measured: str
+    met: bool
 
 
 def read(files: Sequence[Path]) -> list[Pair]:
@@ -121,3 +146,62 @@ def standing_in(slot: Slot, variant: Any) -> Served:
     """What a slot serves, without a registry."""
     now = slot.pristine
     return Served(variant, None, now.model_version, now.loaded_at, 0.0, variant.own_bytes)
+
+
+def project(base: Base, folder: Path, threads: int) -> Settings:
+    """A database and two versions, of which the first is active."""
+    settings = Settings.model_validate(
+        {
+            "storage": {"database_path": str(folder / "lyra.db")},
+            "nli": {"fast_model": "starter", "adapters_dir": str(folder / "adapters")},
+            "ml_server": {"threads": threads},
+        }
+    )
+    init_database(settings.storage.database_path)
+    with registry_of(settings) as registry:
+        for seed in (1, 2):
+            with staged(registry.directory) as staging:
+                adapter(base, staging, seed)
+                registry.publish(
+                    manifest(base, seed),
+                    staging,
+                    status="passed",
+                    run_id=None,
+                    parent=None,
+                    samples_used=0,
+                    metrics={},
+                    verdict="pass",
+                    report_path=None,
+                )
+        registry.activate("v1", who="benchmark")
+    return settings
+
+
+@contextmanager
+def registry_of(settings: Settings) -> Iterator[Registry]:
+    """The registry of a project."""
+    engine = open_database(settings.storage.database_path)
+    try:
+        yield Registry(engine, Path(settings.nli.adapters_dir))
+    finally:
+        engine.dispose()
+
+
+def manifest(base: Base, seed: int) -> Manifest:
+    """Of a version that nobody trained."""
+    return Manifest(
+        base_model=base.name,
+        base_revision=base.revision,
+        base_fingerprint=base.fingerprint,
+        dataset_hash="0" * 64,
+        split_hash="0" * 64,
+        row_ids={},
+        recipe={},
+        dataset_settings={},
+        library_versions=library_versions(),
+        git_commit=None,
+        seed=seed,
+        threads=1,
+        created_at="2026-01-01T00:00:00+00:00",
+        metrics={},
+    )

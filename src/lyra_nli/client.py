@@ -86,6 +86,7 @@ class MLClient:
         slow_below: float | None = None,
         windows: bool | None = None,
         deadline_seconds: float | None = None,
+        key: str | None = None,
     ) -> list[Judgement]:
         """Judge pairs, answers in the same order.
 
@@ -99,12 +100,18 @@ class MLClient:
                 below this. ``nli_judge`` does the same with servers that don't know of it.
             windows: judge long premises by windows; None: as the server's settings say.
             deadline_seconds: each request (of up to 256 pairs) is given up after this.
+            key: of a task or a user: while a canary is tried out, one key gets one version.
 
         Raises:
             ServerError: the server can't be reached or refuses; ``status`` and ``problems``
                 say why, and name a pair by its position.
         """
-        more = {"slow_below": slow_below, "windows": windows, "deadline_seconds": deadline_seconds}
+        more = {
+            "slow_below": slow_below,
+            "windows": windows,
+            "deadline_seconds": deadline_seconds,
+            "key": key,
+        }
         answers: list[Judgement] = []
         for body in judge_bodies(pairs, use_slow, adapter, sources, **more):
             answers += judgements(self._call("POST", "/nli", body), body)
@@ -172,9 +179,15 @@ class AsyncMLClient:
         slow_below: float | None = None,
         windows: bool | None = None,
         deadline_seconds: float | None = None,
+        key: str | None = None,
     ) -> list[Judgement]:
         """See ``MLClient.judge``."""
-        more = {"slow_below": slow_below, "windows": windows, "deadline_seconds": deadline_seconds}
+        more = {
+            "slow_below": slow_below,
+            "windows": windows,
+            "deadline_seconds": deadline_seconds,
+            "key": key,
+        }
         answers: list[Judgement] = []
         for body in judge_bodies(pairs, use_slow, adapter, sources, **more):
             answers += judgements(await self._call("POST", "/nli", body), body)
@@ -207,7 +220,11 @@ class AsyncMLClient:
 
 
 def nli_judge(
-    client: MLClient, pairs: Sequence[Pair], threshold: float = 0.7, sources: Sequence[str] = ()
+    client: MLClient,
+    pairs: Sequence[Pair],
+    threshold: float = 0.7,
+    sources: Sequence[str] = (),
+    key: str | None = None,
 ) -> list[Judgement]:
     """Judge with the fast model, and again with the slow one where that was unsure.
 
@@ -216,6 +233,7 @@ def nli_judge(
         pairs: what to judge.
         threshold: below this confidence of the fast model, the slow one's answer counts.
         sources: the URL that each premise comes from; or none.
+        key: see ``MLClient.judge``.
 
     Returns:
         one judgement a pair, in order.
@@ -223,9 +241,11 @@ def nli_judge(
     Raises:
         ServerError: either model failed; the fast model's doubtful answers are no substitute.
     """
-    answers = client.judge(pairs, sources=sources)
+    answers = client.judge(pairs, sources=sources, key=key)
     doubtful = below(answers, threshold)
-    better = client.judge(at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources))
+    better = client.judge(
+        at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources), key=key
+    )
     return replaced(answers, doubtful, better)
 
 
@@ -234,9 +254,12 @@ async def async_nli_judge(
     pairs: Sequence[Pair],
     threshold: float = 0.7,
     sources: Sequence[str] = (),
+    key: str | None = None,
 ) -> list[Judgement]:
     """See ``nli_judge``."""
-    answers = await client.judge(pairs, sources=sources)
+    answers = await client.judge(pairs, sources=sources, key=key)
     doubtful = below(answers, threshold)
-    better = await client.judge(at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources))
+    better = await client.judge(
+        at(doubtful, pairs), use_slow=True, sources=at(doubtful, sources), key=key
+    )
     return replaced(answers, doubtful, better)

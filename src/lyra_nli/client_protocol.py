@@ -126,7 +126,7 @@ def judge_bodies(
     use_slow: bool,
     adapter: str | None,
     sources: Sequence[str],
-    **more: float | bool | None,
+    **more: float | bool | str | None,
 ) -> Iterator[Body]:
     """Make requests that stay within the server's limits; a pair's id is its position.
 

@@ -166,6 +166,9 @@ class ServerSettings(Section):
     cache_pairs: int = Field(
         0, ge=0, description="answers kept for exact repeats by the same weights"
     )
+    shadow_cpu: Share = Field(
+        0.05, description="of the time, that the model may judge for a shadow; 0: never"
+    )
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
@@ -299,6 +302,9 @@ class MonitoringSettings(Section):
     log_texts: bool = Field(False, description="keep premise and hypothesis in the log")
     keep_predictions: int = Field(
         1_000_000, ge=1, description="rows in the log; the oldest go first, counts stay"
+    )
+    keep_disagreements: int = Field(
+        10_000, ge=1, description="pairs that a shadow saw otherwise, with texts, likewise"
     )
     calibrated_confidence: bool = Field(
         False, description="answer it in `confidence`, where older clients look"

@@ -388,6 +388,20 @@ def test_a_calibrated_confidence_that_is_none_is_an_error(ask: Ask, wrong: objec
         ask(handler, "judge", PAIRS[:1])
 
 
+def test_a_key_travels_with_every_request(ask: Ask) -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        sent.append(body.get("key"))
+        return answer(request)
+
+    ask(handler, "judge", PAIRS, key="task 7")
+    ask(handler, "judge", PAIRS)
+    ask(handler, "nli_judge", PAIRS, threshold=1.0, key="b")
+    assert sent == ["task 7", None, "b", "b"]
+
+
 def test_sources_travel_with_their_pairs(ask: Ask) -> None:
     sent: list[tuple[Any, list[str]]] = []
 

@@ -145,7 +145,7 @@ def export(name: str, destination: Path, config: Path | None, db: str | None) ->
 @base_option
 @json_option
 def history(config: Path | None, db: str | None, base: str | None, as_json: bool) -> None:
-    """Who changed what serves, when and why."""
+    """Who changed what serves or is on trial, when and why."""
     events = open_workspace(config, db, read_only=True).registry.events(base)
     if as_json:
         print_json([asdict(event) for event in events])
@@ -160,9 +160,9 @@ def facts(version: Version) -> dict[str, Any]:
 
 
 def _print_event(event: Event) -> None:
-    change = f"{event.from_version or 'base'} -> {event.to_version or 'base'}"
     reason = f" ({event.reason})" if event.reason else ""
-    click.echo(f"{event.at[:19]}  {event.action}  {change}  by {event.who}{reason}")
+    action = event.action.replace("_", " ")
+    click.echo(f"{event.at[:19]}  {action}  {event.change}  by {event.who}{reason}")
 
 
 def _change(metrics: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import click
 from lyra_nli import __version__
 from lyra_nli.cli.adapters import adapters
 from lyra_nli.cli.calibration import calibrate, calibration
+from lyra_nli.cli.canary import canary
 from lyra_nli.cli.data import dataset, due
 from lyra_nli.cli.database import db
 from lyra_nli.cli.demo import demo
@@ -22,6 +23,7 @@ from lyra_nli.cli.monitor import monitor
 from lyra_nli.cli.reviews_io import export_reviews, import_reviews
 from lyra_nli.cli.serving import predict, serve
 from lyra_nli.cli.shadow import shadow_eval
+from lyra_nli.cli.shadow_trial import shadow
 from lyra_nli.cli.status import status
 from lyra_nli.cli.training import train
 from lyra_nli.errors import LyraNliError
@@ -46,6 +48,8 @@ for command in (
     train,
     gate,
     shadow_eval,
+    shadow,
+    canary,
     adapters,
     calibrate,
     calibration,

@@ -30,8 +30,8 @@ def status(config: Path | None, db: str | None, as_json: bool) -> None:
     _print_people(found)
     print_due(found.due)
     for event in found.events:
-        change = f"{event.from_version or 'base'} -> {event.to_version or 'base'}"
-        click.echo(f"{event.at[:19]}  {event.action:10} {change}  {event.who}  {event.reason}")
+        action = event.action.replace("_", " ")
+        click.echo(f"{event.at[:19]}  {action:10} {event.change}  {event.who}  {event.reason}")
     for sentence in found.missing:
         click.echo(f"missing     {sentence}")
     for step in found.next:

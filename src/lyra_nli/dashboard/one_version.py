@@ -11,11 +11,10 @@ from lyra_nli.dashboard.versions import facts_of, find, folder_of, list_events, 
 from lyra_nli.dashboard.view import Fields, View, reason
 from lyra_nli.errors import AdapterError, AdapterNotFoundError
 from lyra_nli.registry.manifest import Manifest
+from lyra_nli.registry.rows import SERVING
 from lyra_nli.registry.versions import Version
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations
-
-SERVING = ("activate", "rollback", "deactivate")
 
 REPORT_PAGE = "report.html"
 

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Row, select
 from lyra_nli.dashboard.queues import scored
 from lyra_nli.dashboard.view import Fields, View
 from lyra_nli.labels import LABELS
+from lyra_nli.monitoring.shadow_report import agreement
 from lyra_nli.monitoring.shares import Share
+from lyra_nli.registry.trial_rows import open_trials
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_comparisons
 
@@ -18,9 +20,10 @@ COMPARISONS: Final = 100
 
 
 def shadow(view: View) -> Fields:
-    """Comparisons, summed up by pair of versions, and the edges in dispute."""
+    """Open trials, comparisons summed up by pair of versions, and the edges in dispute."""
     found = comparisons(view)
     return {
+        "trials": trials(view),
         "pairs": _pairs(found),
         "comparisons": found,
         "edges": [
@@ -29,6 +32,21 @@ def shadow(view: View) -> Fields:
             for edge in scored(view, "disagree")
         ],
     }
+
+
+def trials(view: View) -> list[Fields]:
+    """The versions that are tried out on live traffic now, and how far each agrees."""
+
+    def read_open(connection: Connection, generation: Generation) -> list[Fields]:
+        return [
+            {
+                **{key: getattr(trial, key) for key in ("kind", "version", "share", "started_at")},
+                "disagreement": agreement(connection, generation, trial).disagreed.to_dict(),
+            }
+            for trial in open_trials(connection, base_model=view.base_model)
+        ]
+
+    return view.ask("the trials", [], read_open, needs={"nli_trials": ("ended_at",)})
 
 
 def comparisons(view: View) -> list[Fields]:

@@ -82,7 +82,8 @@ class ResidentVersion(BaseModel):
     load_seconds: float
     bytes: int = Field(description="memory that it does not share with the base")
     pinned: list[str] = Field(
-        description="why it stays in memory: `active`, `previous`, the sites routed to it; "
+        description="why it stays in memory: `active`, `previous`, `shadow`, `canary`, the "
+        "sites routed to it; "
         "without a reason it goes when there are too many"
     )
 
@@ -100,6 +101,24 @@ class Route(BaseModel):
     )
 
 
+class TrialStatus(BaseModel):
+    """A version that is tried out on live pairs, and how that goes in this server."""
+
+    id: str
+    kind: str = Field(
+        description="`shadow`: it judges again what was answered; `canary`: it answers a share"
+    )
+    base_model: str
+    version: str
+    share: float
+    started_at: str
+    judged: int
+    disagreed: int = Field(description="pairs to which a shadow gives another label")
+    skipped: int = Field(description="pairs drawn for a shadow for which there was no time")
+    failed: int = Field(description="pairs that it could not judge")
+    problem: str = Field(description="why not, the last time")
+
+
 class StatusResponse(SlotStatus):
     """The fast model's status at the top, as Lyra reads it; the slow one's under `slow`."""
 
@@ -109,6 +128,7 @@ class StatusResponse(SlotStatus):
     memory_bytes: int = Field(description="of all bases and resident versions")
     memory_limit_mb: float | None = Field(description="what they may take; null: no bound")
     routes: list[Route]
+    trials: list[TrialStatus]
     database: str
     database_found: bool
     follow_error: str | None = Field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
@@ -210,6 +210,22 @@ class Bases:
             "database_found": self._source.exists,
             "follow_error": self._follower.error,
         }
+
+    def trials(self) -> list[dict[str, Any]]:
+        """List the versions that are tried out, since when, and how that goes here."""
+        return [
+            {
+                "id": on.trial.id,
+                "kind": kind,
+                "base_model": slot.base.name,
+                "version": on.trial.version,
+                "share": on.trial.share,
+                "started_at": on.trial.started_at,
+                **asdict(on.tally),
+            }
+            for slot in self._slots.values()
+            for kind, on in slot.trials.items()
+        ]
 
     def _slot_status(self, name: str) -> dict[str, Any]:
         slot = self._slots.get(name)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -20,6 +20,9 @@ from lyra_nli.errors import BusyError
 from lyra_nli.models.encoding import EncodedPair
 from lyra_nli.models.engine import Engine
 from lyra_nli.settings import ServerSettings
+
+BACKGROUND_TOKENS: Final = 512
+"""In one background batch, or a single row: who comes meanwhile waits for no more than that."""
 
 
 class _Task:
@@ -120,7 +123,9 @@ class Batcher:
         while self._waiting or self._background:
             if company > 1:
                 await self._gather()
-            batch = self._next(self._waiting) or self._next(self._background)
+            room = self._settings.batch_tokens
+            batch = self._next(self._waiting, room)
+            batch = batch or self._next(self._background, min(room, BACKGROUND_TOKENS))
             company = len(batch)
             await self._judge(batch)
 
@@ -138,19 +143,19 @@ class Batcher:
             except TimeoutError:
                 return
 
-    def _next(self, queue: list[_Task]) -> list[tuple[_Task, list[int]]]:
+    def _next(self, queue: list[_Task], tokens: int) -> list[tuple[_Task, list[int]]]:
         """A batch of one engine: a fair share of each request, the rest to who came first."""
         if not queue:
             return []
         tasks = [task for task in queue if task.engine is queue[0].engine]
         taken: dict[_Task, list[int]] = {task: [] for task in tasks}
-        room = self._settings.batch_tokens
+        room = tokens
         for share in (room // len(tasks), room):
             for task in tasks:
                 rows = task.take(min(share, room))
                 room -= sum(len(task.rows[i]) for i in rows)
                 taken[task] += rows
-        if room == self._settings.batch_tokens:  # its longest row alone is more than a batch
+        if room == tokens:  # its longest row alone is more than a batch
             taken[tasks[0]] = [tasks[0].left.pop()]
         batch = [(task, rows) for task, rows in taken.items() if rows]
         for task, _ in batch:
@@ -167,6 +172,10 @@ class Batcher:
         work = asyncio.wrap_future(self._executor.submit(batch[0][0].engine.logits, rows, variants))
         await asyncio.wait([work])
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
+        if isinstance(error, Exception) and len(batch) > 1:  # whose fault is it?
+            for alone in batch:
+                await self._judge([alone])
+            return
         if error is not None:
             for task, _ in batch:
                 if not task.answer.done():

@@ -13,24 +13,29 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from lyra_nli.errors import LyraNliError
+from lyra_nli.errors import AdapterError, LyraNliError, StorageError
 from lyra_nli.ml_server.calibrations import Calibrations
+from lyra_nli.ml_server.on_trial import OnTrial
 from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.registry.trials import Trial, TrialKind, Trials
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import NliSettings
 
 logger = logging.getLogger(__name__)
+
+WHO: Final = "server"
+"""The name that the history keeps for a trial that a server ended."""
 
 RETRY_SECONDS: Final = 5.0
 """A version that could not be loaded is tried again this much later, or when it changes."""
 
 
 class Follower:
-    """Makes each slot serve what the registry calls active, and the versions of its routes.
+    """Makes each slot serve what the registry calls active, the versions of its routes and trials.
 
     On failure the slot goes on with what it serves, a route that can't be served leads to the
-    active version, and ``error`` says why.
+    active version, a trial that can't be run does not run, and ``error`` says why.
 
     Args:
         source: the registry.
@@ -65,6 +70,7 @@ class Follower:
                     problem = self._serve(slot, wanted, calibrations)
                     problems += [problem] if problem else []
                     problems += self._route(slot, routed, calibrations)
+                    problems += self._try_out(slot, Trials(registry), calibrations)
                     calibrations.renew(slot)
                 problems += [*lost, *dict.fromkeys(calibrations.problems)]
         except (LyraNliError, OSError, SQLAlchemyError) as error:
@@ -128,6 +134,44 @@ class Follower:
                     routes[site] = served
         slot.route(routes)
         return problems
+
+    def _try_out(self, slot: Slot, trials: Trials, calibrations: Calibrations) -> Sequence[str]:
+        """Make the open trials of this base ready; returns why some can't be."""
+        ready: dict[TrialKind, OnTrial] = {}
+        problems: list[str] = []
+        for trial in trials.open(slot.base.name):
+            if (failure := slot.failed(trial)) is not None:
+                problems += self._end(trial, failure)
+                continue
+            if slot.current.name == trial.version:
+                continue  # it became active a moment ago, the trial is over
+            known = slot.trials.get(trial.kind)
+            if known is not None and known.trial == trial:
+                ready[trial.kind] = known
+                continue
+            version = trials.registry.get(trial.version)
+            served, problem = self._built(slot, version, calibrations)
+            if served is None:
+                problems.append(f"the {trial.kind} {trial.version} does not run: {problem}")
+            else:
+                ready[trial.kind] = OnTrial(trial, served)
+        slot.try_out(ready)
+        return problems
+
+    def _end(self, trial: Trial, failure: str) -> Sequence[str]:
+        """End a trial whose version failed here; returns why that is not possible yet."""
+        reason = f"it can't judge: {failure}"
+        try:
+            with self._source.open(read_only=False) as registry:
+                Trials(registry).end(
+                    trial.kind, trial.base_model, who=WHO, reason=reason, only=trial.id
+                )
+        except AdapterError:  # somebody else has ended it meanwhile
+            pass
+        except StorageError as error:
+            return [f"the {trial.kind} {trial.version} runs no more, {reason}; {error}"]
+        logger.warning("the %s %s is over: %s", trial.kind, trial.version, reason)
+        return []
 
     def _built(
         self, slot: Slot, version: Version, calibrations: Calibrations

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 import torch
@@ -27,9 +28,12 @@ from lyra_nli.ml_server.deadline import deadline
 from lyra_nli.ml_server.judging import judged
 from lyra_nli.ml_server.observer import Observer, Timing
 from lyra_nli.ml_server.question import ACTIVE, BASE, Answer, Opinion, Question, at
+from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Served, Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.ml_server.trying import Trying
 from lyra_nli.models.windows import cut
+from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Version
 from lyra_nli.settings import Settings
@@ -64,6 +68,8 @@ class NLIService:
         self._deadline_seconds = settings.ml_server.deadline_seconds
         self._batcher = Batcher(self._inference, settings.ml_server)
         self._cache = Cache(settings.ml_server.cache_pairs)
+        self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
+        self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
         self.ready = False
         self.startup_error: str | None = None
 
@@ -86,9 +92,11 @@ class NLIService:
     async def close(self) -> None:
         """Finish what runs, drop what waits, and end all threads."""
         self.ready = False
+        await self._shadow.close()
         for executor in (self._loader, self._texts, self._inference):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
         await asyncio.to_thread(self.observer.close)
+        await asyncio.to_thread(self._shadow_log.close)
 
     async def judge(
         self,
@@ -97,6 +105,8 @@ class NLIService:
         adapters: Sequence[str] = (),
         sources: Sequence[str] = (),
         *,
+        pair_ids: Sequence[str] = (),
+        key: str = "",
         slow_below: float | None = None,
         windows: bool | None = None,
         deadline_seconds: float | None = None,
@@ -109,6 +119,8 @@ class NLIService:
             adapters: who judges each pair: ``active``, ``base`` or a version's name, of the
                 chosen base. Empty: what the site of its source is routed to, else ``active``.
             sources: the URL that each premise comes from, empty where nobody knows.
+            pair_ids: what the caller calls each pair; Lyra gives the edge's id.
+            key: decides whether a canary answers; empty: each pair's texts do.
             slow_below: ask the slow base again where the fast one's probability is below this;
                 its answers stand there. A version of the fast base that was named is none of
                 the slow one's: what that serves judges.
@@ -124,7 +136,8 @@ class NLIService:
             BusyError: too many pairs wait already.
             LateError: the deadline passed.
         """
-        question = Question(pairs, adapters, sources, self._nli.overlap(windows))
+        overlap = self._nli.overlap(windows)
+        question = Question(pairs, adapters, sources, overlap, pair_ids, key)
         async with deadline(self._deadline_seconds, deadline_seconds):
             first = await self._opinion(question, use_slow)
             unsure = first.unsure(slow_below)
@@ -177,8 +190,12 @@ class NLIService:
         return await asyncio.to_thread(self._source.versions)
 
     def status(self) -> dict[str, Any]:
-        """Tell what is served, on what, since when, and how following and logging go."""
-        return {**self._bases.status(), "prediction_log": asdict(self.observer.log.status())}
+        """Tell what is served, on what, since when, and how trials, following and logging go."""
+        return {
+            **self._bases.status(),
+            "trials": self._bases.trials(),
+            "prediction_log": asdict(self.observer.log.status()),
+        }
 
     @property
     def models_loaded(self) -> dict[str, bool]:
@@ -192,32 +209,51 @@ class NLIService:
         """What one base says."""
         slot = await self._slot(use_slow)
         with self._bases.used(slot):
-            chosen = slot.choose(question.sources or [""] * len(question.pairs))
+            active, canary = slot.current, slot.trials.get("canary")
+            chosen = slot.choose(question.places, question.keys if canary else [])
             if any(question.adapters):
                 named = await self._named(slot, frozenset(question.adapters) - {""})
                 wanted = zip(question.adapters, chosen, strict=True)
                 chosen = [named.get(name, served) for name, served in wanted]
             if not question.pairs:
-                return Opinion(slot.base.name, question, [], [], None)
+                return Opinion(slot, question, [], [], None)
             asked = time.monotonic()
+            judge = partial(self._judged, overlap=question.overlap)
+            own = question.unnamed(canary.served, chosen) if canary else []
             with self.observer.queued():
-                said, began = await self._judged(slot, chosen, question.pairs, question.overlap)
+                if canary and own:
+                    trying = Trying(slot, canary, own, active)
+                    chosen, (said, began) = await trying.judged(chosen, question.pairs, judge)
+                else:
+                    said, began = await judge(slot, chosen, question.pairs)
         timing = Timing(asked, began, time.monotonic())
         versions = [served.model_version for served in chosen]
-        return Opinion(slot.base.name, question, said, versions, timing)
+        live = question.unnamed(active, chosen)
+        return Opinion(slot, question, said, versions, timing, live)
 
     def _note(self, opinion: Opinion, positions: Sequence[int]) -> None:
         """Keep account of the answers at these positions, which are those that were given."""
-        if opinion.timing is not None and positions:
-            pairs, sources = opinion.question.pairs, opinion.question.sources
-            said = at(positions, opinion.judgements)
-            self.observer.judged(
-                opinion.base_model,
-                at(positions, pairs),
-                said,
-                at(positions, sources),
-                opinion.timing,
-            )
+        question, said = opinion.question, opinion.judgements
+        if opinion.timing is None or not positions:
+            return
+        self.observer.judged(
+            opinion.base_model,
+            at(positions, question.pairs),
+            at(positions, said),
+            at(positions, question.sources),
+            opinion.timing,
+        )
+        # A shadow judges as the settings say: who wished otherwise can't be compared with it.
+        if opinion.slot.trials and question.overlap == self._nli.overlap(None):
+            live = sorted({*opinion.live}.intersection(positions))
+            names = (question.pair_ids, question.sources)
+            self._shadow.saw(opinion.slot, live, question.pairs, said, *names)
+
+    async def _again(self, slot: Slot, served: Served, pair: Pair) -> tuple[Judgement, float]:
+        """Judge a pair when nobody waits; tells too how many seconds the model took."""
+        overlap = self._nli.overlap(None)
+        [judgement], began = await self._judged(slot, [served], [pair], overlap, background=True)
+        return judgement, time.monotonic() - began
 
     async def _judged(
         self,
@@ -225,6 +261,8 @@ class NLIService:
         chosen: Sequence[Served],
         pairs: Sequence[Pair],
         overlap: int | None = None,
+        *,
+        background: bool = False,
     ) -> tuple[list[Judgement], float]:
         """Judge; tells too when the turn of the first row came."""
         windows = await _on(self._texts, cut, slot.base, pairs, overlap)
@@ -239,7 +277,9 @@ class NLIService:
         if asked:
             own, versions = [rows[i] for i in asked], [judges[i] for i in asked]
             variants = [served.variant for served in versions]
-            said, began = await self._batcher.logits(slot.engine, own, variants)
+            said, began = await self._batcher.logits(
+                slot.engine, own, variants, background=background
+            )
             self._cache.put(versions, own, said)
             known |= zip(asked, said, strict=True)
         logits = torch.stack([known[i] for i in range(len(rows))])

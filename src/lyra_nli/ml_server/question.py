@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from lyra_nli.ml_server.observer import Timing
+from lyra_nli.ml_server.slot import Served, Slot
 from lyra_nli.records import Judgement, Pair
 
 ACTIVE: Final = "active"
@@ -23,18 +24,42 @@ class Question:
         adapters: who judges each; or none at all.
         sources: where each premise comes from; or none at all.
         overlap: of windows, see `models.windows.cut`; None: no windows.
+        pair_ids: what the caller calls each; or none at all.
+        key: decides whether a canary answers; empty: each pair's texts do.
     """
 
     pairs: Sequence[Pair]
     adapters: Sequence[str] = ()
     sources: Sequence[str] = ()
     overlap: int | None = None
+    pair_ids: Sequence[str] = ()
+    key: str = ""
+
+    @property
+    def places(self) -> Sequence[str]:
+        """The source of each premise, empty where nobody said."""
+        return self.sources or [""] * len(self.pairs)
+
+    @property
+    def keys(self) -> list[str]:
+        """What decides for each pair whether a canary answers."""
+        return [self.key or pair.key for pair in self.pairs]
+
+    def unnamed(self, who: Served, chosen: Sequence[Served]) -> list[int]:
+        """Positions of the pairs that a version judges for which no version was named."""
+        named = self.adapters or [""] * len(chosen)
+        return [
+            i
+            for i, (served, name) in enumerate(zip(chosen, named, strict=True))
+            if served is who and name in ("", ACTIVE)
+        ]
 
     def again(self, positions: Sequence[int]) -> Question:
         """Some of the pairs, for the slow base: a version that was named is none of its own."""
         named = [name if name in (ACTIVE, BASE) else "" for name in at(positions, self.adapters)]
         pairs, sources = at(positions, self.pairs), at(positions, self.sources)
-        return Question(pairs, named, sources, self.overlap)
+        names = at(positions, self.pair_ids)
+        return Question(pairs, named, sources, self.overlap, names, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +69,20 @@ class Opinion:
     Attributes:
         model_versions: the exact weights behind each, see ``Served.model_version``.
         timing: None: there was nothing to judge.
+        live: positions of the pairs that the active version judged, as nobody named another.
     """
 
-    base_model: str
+    slot: Slot
     question: Question
     judgements: list[Judgement]
     model_versions: list[str]
     timing: Timing | None
+    live: Sequence[int] = ()
+
+    @property
+    def base_model(self) -> str:
+        """The name of the base."""
+        return self.slot.base.name
 
     def unsure(self, threshold: float | None) -> list[int]:
         """Positions of the answers whose probability is below; None: of none."""

@@ -76,6 +76,8 @@ def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter
                 slow_below=request.slow_below,
                 windows=request.windows,
                 deadline_seconds=request.deadline_seconds,
+                pair_ids=[pair.pair_id for pair in request.pairs],
+                key=request.key or "",
             )
         except InputError as error:
             raise by_pair_id(error, request.pairs) from error

@@ -86,6 +86,12 @@ class NLIRequest(BaseModel):
     adapter: str | None = Field(
         None, max_length=256, description="who judges the pairs that name none themselves"
     )
+    key: str | None = Field(
+        None,
+        max_length=512,
+        description="of a task or a user: while a canary is tried out, all requests of one key are "
+        "answered by the same version; without it all repeats of one pair",
+    )
     slow_below: float | None = Field(
         None,
         gt=0,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -14,12 +14,14 @@ import torch
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.evaluation.calibrators import Calibrator
 from lyra_nli.hosts import site_of
+from lyra_nli.ml_server.on_trial import OnTrial
 from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode
 from lyra_nli.models.engine import Variant, engine_of
 from lyra_nli.records import Pair
 from lyra_nli.registry.artifact import check_base, verify
+from lyra_nli.registry.trials import Trial, TrialKind
 from lyra_nli.registry.versions import Version
 from lyra_nli.storage.engine import now
 
@@ -70,7 +72,7 @@ class Served:
 
 
 class Slot:
-    """An immutable base, its resident versions, the pointer to the current one and the routes.
+    """An immutable base, its resident versions, the current one, the routes and the trials.
 
     Reading ``current`` and ``flip`` are atomic; a request keeps the ``Served`` it read, so it
     finishes on the version it started with, whatever is flipped meanwhile.
@@ -105,6 +107,8 @@ class Slot:
         self._current = self.pristine
         self._previous = self.pristine.name
         self._routes: Mapping[str, Served] = {}
+        self._trials: Mapping[TrialKind, OnTrial] = {}
+        self._failed: dict[str, str] = {}
         # Encoded now, for a tokenizer must not be used by two threads at a time.
         self._probe = encode(base, (PROBE,))
         self._resident: OrderedDict[str, Served] = OrderedDict()
@@ -115,17 +119,26 @@ class Slot:
         """What ``adapter: "active"`` means right now."""
         return self._current
 
-    def choose(self, sources: Sequence[str]) -> list[Served]:
+    def choose(self, sources: Sequence[str], keys: Sequence[str] = ()) -> list[Served]:
         """Say who judges the premises of these URLs: what a site is routed to, else the current.
 
         Two premises of one call never get an older and a newer version of the same route.
+
+        Args:
+            keys: one for each premise: where no route says otherwise the canary judges those that
+                fall into its share. Without keys it judges none.
         """
         with self._lock:
-            current, routes = self._current, self._routes
+            current, routes, canary = self._current, self._routes, self._trials.get("canary")
+        chosen = [current] * len(sources)
+        if canary is not None:
+            for i, key in enumerate(keys):
+                if canary.trial.takes(key):
+                    chosen[i] = canary.served
         if not routes:
-            return [current] * len(sources)
+            return chosen
         sites = {source: site_of(source) for source in set(sources)}
-        return [routes.get(sites[source], current) for source in sources]
+        return [routes.get(sites[s], served) for s, served in zip(sources, chosen, strict=True)]
 
     def build(self, version: Version) -> Served:
         """Verify a version's files and build its weights beside the base; flips nothing.
@@ -187,10 +200,11 @@ class Slot:
         return 0
 
     def pinned(self, served: Served) -> list[str]:
-        """Say why a version stays: ``active``, ``previous``, the sites that are routed to it."""
+        """Say why a version stays: ``active``, ``previous``, its trials, the sites routed to it."""
         aliases = [("active", self._current.name), ("previous", self._previous)]
+        tried = [(kind, on.served.name) for kind, on in self._trials.items()]
         routed = [(site, other.name) for site, other in self._routes.items()]
-        return [place for place, name in (*aliases, *routed) if name == served.name]
+        return [place for place, name in (*aliases, *tried, *routed) if name == served.name]
 
     def resident(self, version: Version) -> Served | None:
         """Give the built weights of exactly this version, if they are in memory."""
@@ -220,6 +234,30 @@ class Slot:
         """Who judges the premises of which site, where that is not the current version."""
         return self._routes
 
+    def try_out(self, trials: Mapping[TrialKind, OnTrial]) -> None:
+        """Let these be the open trials, but for those that were given up here."""
+        with self._lock:
+            self._trials = {
+                kind: on for kind, on in trials.items() if on.trial.id not in self._failed
+            }
+
+    def give_up(self, on: OnTrial, problem: str) -> None:
+        """Take a trial out at once, and for good: its version fails here."""
+        with self._lock:
+            self._failed[on.trial.id] = problem
+            self._trials = {
+                kind: other for kind, other in self._trials.items() if other.trial.id != on.trial.id
+            }
+
+    def failed(self, trial: Trial) -> str | None:
+        """Say why a trial was given up here; None if it was not."""
+        return self._failed.get(trial.id)
+
+    @property
+    def trials(self) -> Mapping[TrialKind, OnTrial]:
+        """The open trials of versions that are in memory."""
+        return self._trials
+
     def exchange(self, served: Served, fresh: Served) -> None:
         """Put the same weights with another calibration in the place of what is in memory."""
         with self._lock:
@@ -230,6 +268,10 @@ class Slot:
             if served is self._current:
                 self._current = fresh
             self._routes = {s: fresh if r is served else r for s, r in self._routes.items()}
+            self._trials = {
+                kind: replace(on, served=fresh) if on.served is served else on
+                for kind, on in self._trials.items()
+            }
 
     def all_resident(self) -> list[Served]:
         """List the built versions, longest unused first; the base itself is not among them."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from lyra_nli.monitoring.rates import RandomReview, day_of
 from lyra_nli.monitoring.sequential import PLAN_DAYS, Evidence, weigh
 from lyra_nli.monitoring.shares import Difference, Share, difference, fisher
-from lyra_nli.registry.rows import Event
+from lyra_nli.registry.rows import SERVING, Event
 
 BASE: Final = "base"
 """What serves where no version is active."""
@@ -81,7 +81,7 @@ def changes(
     alpha: float,
     today: date | None = None,
 ) -> list[Change]:
-    """Judge each change of what serves, oldest first; removals change nothing.
+    """Judge each change of what serves, oldest first; other decisions change nothing.
 
     Args:
         events: the registry's history of one base, oldest first.
@@ -90,9 +90,7 @@ def changes(
         today: UTC.
     """
     end = (today or datetime.now(UTC).date()).isoformat()
-    return [
-        judge_change(event, reviews, alpha, end) for event in events if event.action != "remove"
-    ]
+    return [judge_change(event, reviews, alpha, end) for event in events if event.action in SERVING]
 
 
 def last_change(
@@ -102,7 +100,7 @@ def last_change(
     today: date | None = None,
 ) -> Change | None:
     """Judge the change to what serves now; None when nothing was ever changed."""
-    newest = [event for event in events if event.action != "remove"][-1:]
+    newest = [event for event in events if event.action in SERVING][-1:]
     return next(iter(changes(newest, reviews, alpha, today)), None)
 
 

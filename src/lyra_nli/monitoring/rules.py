@@ -5,6 +5,8 @@ rule                figure                                       bound in the se
 ==================  ===========================================  =========================
 correction_rate     evidence that what serves errs more often    1 / `alert_alpha`
                     than what served before
+canary              evidence that the canary errs more often     1 / `alert_alpha`
+                    than the active version meanwhile
 calibration         calibration error of the served confidence,  `alert_calibration`
                     lower end of its 95% interval
 disagreement        share of pairs of a week's live traffic on   `alert_disagreement`
@@ -17,8 +19,8 @@ drift_domain
 ==================  ===========================================  =========================
 
 A bound counts as passed only when chance would hardly pass it, so few reviews raise no alert.
-Only the first rule is made for looking every day. The intervals of the others are for one look:
-looked at often, they pass a bound by chance more often than in one case of forty.
+Only the first two rules are made for looking every day. The intervals of the others are for one
+look: looked at often, they pass a bound by chance more often than in one case of forty.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ from typing import Final
 
 from lyra_nli.evaluation.estimates import Estimate
 from lyra_nli.monitoring.alerts import Finding
+from lyra_nli.monitoring.canary import CanaryStanding
 from lyra_nli.monitoring.changes import BASE, Change
 from lyra_nli.monitoring.drift import Drift
 from lyra_nli.monitoring.standing import Compared, Standing
 from lyra_nli.settings import MonitoringSettings
 
 CORRECTION_RATE: Final = "correction_rate"
+
+CANARY: Final = "canary"
 
 OF_INPUT: Final = ("drift_domain", "drift_length")
 """Other pairs come in than before: then other errors may be theirs, not the version's."""
@@ -56,6 +61,8 @@ def findings(standing: Standing, settings: MonitoringSettings) -> list[Finding]:
         found.append(_calibration(standing, standing.error, settings.alert_calibration))
     if standing.change is not None:
         found.append(_correction_rate(standing, standing.change, 1 / settings.alert_alpha))
+    if standing.canary is not None:
+        found.append(_canary(standing, standing.canary, 1 / settings.alert_alpha))
     found += [_failed(standing, rule, why) for rule, why in standing.failed.items()]
     return found[::-1]  # what matters most first
 
@@ -73,6 +80,21 @@ def _correction_rate(standing: Standing, change: Change, bound: float) -> Findin
         message=f"{change.to_version} since {change.day}, after {change.from_version}: "
         f"{change.text}. Evidence that it is worse: {highest:.3g} to 1 (bound {bound:.3g})",
         since=change.event.at if change.day else "",
+    )
+
+
+def _canary(standing: Standing, canary: CanaryStanding, bound: float) -> Finding:
+    highest, enough = canary.evidence.highest, canary.difference and canary.evidence.days
+    return Finding(
+        rule=CANARY,
+        base_model=standing.base_model,
+        version=canary.trial.version,
+        exceeded=bool(highest >= bound) if enough else None,
+        value=highest,
+        threshold=bound,
+        message=f"canary {canary.trial.version} since {canary.trial.started_at[:10]}: "
+        f"{canary.text}. Evidence that it is worse: {highest:.3g} to 1 (bound {bound:.3g})",
+        since=canary.trial.started_at,
     )
 
 

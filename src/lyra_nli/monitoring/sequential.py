@@ -85,16 +85,21 @@ def weigh(
     ends = np.cumsum(old_n)
     sums = np.cumsum([0, *old])
     old_k = np.array([sums[ends] - sums[ends - old_n[0]]])
-    path = np.exp(log_evidence(old_n, old_k, new_n, new_k)[0])
-    if not path.size:
-        return Evidence()
-    reached = np.flatnonzero(path >= 1 / alpha)
-    return Evidence(
-        value=float(path[-1]),
-        highest=max(1.0, float(path.max())),
-        days=path.size,
-        reached_on=int(reached[0]) if reached.size else None,
-    )
+    return _evidence(old_n, old_k, new_n, new_k, alpha)
+
+
+def weigh_together(
+    old: Sequence[tuple[int, int]], new: Sequence[tuple[int, int]], alpha: float
+) -> Evidence:
+    """Weigh two versions that answer at the same time: each day is a block as it is.
+
+    Args:
+        old, new: reviewed and corrected of each whole day.
+        alpha: how often a version that is no worse may be called worse.
+    """
+    counts = np.array([old, new], dtype=np.int64).reshape(2, 1, -1, 2)
+    (old_n, old_k), (new_n, new_k) = ((side[..., 0], side[..., 1]) for side in counts)
+    return _evidence(old_n, old_k, new_n, new_k, alpha)
 
 
 def deal(old: Counts, new_n: Counts) -> Counts:
@@ -141,6 +146,19 @@ def log_evidence(
         k, n = k + both * (old + new), n + both * (a + b)
         path[:, day] = np.logaddexp.reduce(bets, axis=1) - np.log(len(worse))
     return path
+
+
+def _evidence(old_n: Counts, old_k: Counts, new_n: Counts, new_k: Counts, alpha: float) -> Evidence:
+    path = np.exp(log_evidence(old_n, old_k, new_n, new_k)[0])
+    if not path.size:
+        return Evidence()
+    reached = np.flatnonzero(path >= 1 / alpha)
+    return Evidence(
+        value=float(path[-1]),
+        highest=max(1.0, float(path.max())),
+        days=path.size,
+        reached_on=int(reached[0]) if reached.size else None,
+    )
 
 
 def _growth(

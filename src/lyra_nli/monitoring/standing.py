@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, func, or_, select
 
 from lyra_nli.evaluation.estimates import Estimate, estimate
 from lyra_nli.evaluation.reliability import by_mass, debiased_error
+from lyra_nli.monitoring.canary import CanaryStanding, judge_canary
 from lyra_nli.monitoring.changes import BASE, Change, last_change
 from lyra_nli.monitoring.drift import DAYS, Drift, drifts
 from lyra_nli.monitoring.rates import RandomReview, day_of, read_random_reviews
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.registry.rows import Event, load_aliases, load_events
+from lyra_nli.registry.trial_rows import open_trials
 from lyra_nli.settings import MonitoringSettings
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations, nli_comparisons
@@ -33,22 +34,15 @@ NEWEST: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """How far two versions agreed on the same pairs.
+    """How far two versions agreed on the same live pairs.
 
     Attributes:
-        kind: ``compare`` on unreviewed edges, or ``shadow`` on live traffic.
         disagreed: share of pairs with different labels.
-        details: ``labels`` (a matrix, one by other) and ``confidence_shift`` (mean of other
-            minus one), where they were kept.
     """
 
-    id: str
-    at: str
-    kind: str
     one: str
     other: str
     disagreed: Share
-    details: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +58,9 @@ class Standing:
         error: calibration error of the served confidence, freed from what chance adds to it,
             by the answers under the calibration that is served now; None without a review of one.
         drifts: of this week against the four weeks before.
-        comparisons: on this week's live traffic, the newest of each pair of versions that has
-            what serves in it.
+        comparisons: on this week's live traffic, one for each pair of versions that has what
+            serves in it.
+        canary: the canary that is open, beside the active version; None without one.
         failed: rules whose figure can't be had, and why.
     """
 
@@ -78,6 +73,7 @@ class Standing:
     error: Estimate | None
     drifts: list[Drift]
     comparisons: list[Compared]
+    canary: CanaryStanding | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -129,6 +125,18 @@ def read_standing(
         error=_alone("calibration", lambda: calibration_error(served), None, failed),
         drifts=_alone("drift", lambda: drifts(*of_served, settings.alert_drift, today), [], failed),
         comparisons=_alone("disagreement", lambda: read_comparisons(*of_served, today), [], failed),
+        canary=_alone(
+            "canary",
+            lambda: next(
+                (
+                    judge_canary(trial, events, reviews, settings.alert_alpha, today)
+                    for trial in open_trials(connection, base_model=base_model, kind="canary")
+                ),
+                None,
+            ),
+            None,
+            failed,
+        ),
         failed=failed,
     )
 
@@ -176,7 +184,7 @@ def read_comparisons(
     version: str,
     today: date | None = None,
 ) -> list[Compared]:
-    """Read this week's newest comparison on live traffic with each other version, newest first.
+    """Sum up this week's comparisons on live traffic with each other version, the newest first.
 
     Those of `adapters compare` stay out: somebody chose their pairs. A row that can't be is
     passed over.
@@ -197,11 +205,14 @@ def read_comparisons(
         )
         .order_by(table.c.at.desc())
     )
-    newest: dict[frozenset[str], Compared] = {}
+    week: dict[frozenset[str], Compared] = {}
     for row in rows:
         if day_of(row.at, last) and _possible(row.disagreed, row.compared):
-            newest.setdefault(frozenset((row.one, row.other)), compared_of(row))
-    return list(newest.values())
+            key = frozenset((row.one, row.other))
+            sofar = week.get(key) or Compared(row.one, row.other, Share(0, 0))
+            n, k = sofar.disagreed.n + row.compared, sofar.disagreed.k + row.disagreed
+            week[key] = replace(sofar, disagreed=Share(k, n))
+    return list(week.values())
 
 
 def _possible(disagreed: object, compared: object) -> bool:
@@ -209,14 +220,3 @@ def _possible(disagreed: object, compared: object) -> bool:
     if not (isinstance(disagreed, int) and isinstance(compared, int)):
         return False
     return 0 <= disagreed <= compared
-
-
-def compared_of(row: Any) -> Compared:
-    """A row of ``nli_comparisons``; details that can't be read are none."""
-    try:
-        details = json.loads(row.details_json)
-    except (TypeError, ValueError):  # no JSON, or no text at all
-        details = {}
-    share = Share(row.disagreed, row.compared)
-    known = details if isinstance(details, dict) else {}
-    return Compared(row.id, row.at, row.kind, row.one, row.other, share, known)

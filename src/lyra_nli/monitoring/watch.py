@@ -15,15 +15,16 @@ from lyra_nli.errors import LyraNliError
 from lyra_nli.monitoring import webhook
 from lyra_nli.monitoring.alerts import Alert, Finding, note, note_action, open_alerts
 from lyra_nli.monitoring.changes import BASE
-from lyra_nli.monitoring.rules import CORRECTION_RATE, OF_INPUT, findings
+from lyra_nli.monitoring.rules import CANARY, CORRECTION_RATE, OF_INPUT, findings
 from lyra_nli.monitoring.standing import Standing, read_standing
+from lyra_nli.registry.trials import Trials
 from lyra_nli.storage.engine import read, write
 from lyra_nli.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 WHO = "watch"
-"""The name that the registry's history keeps for an automatic rollback."""
+"""The name that the registry's history keeps for what is done automatically."""
 
 TOLD = "webhook told"
 """Stands in an alert's action once the webhook has taken it; until then every look tries again."""
@@ -94,7 +95,8 @@ def _open(workspace: Workspace) -> list[Alert]:
 
 def _act(workspace: Workspace, alert: Alert, found: Sequence[Finding]) -> None:
     """Roll back where that is asked for, tell who was not told, and write down what was done."""
-    done = [words for words in [_roll_back(workspace, alert, found)] if words]
+    acted = (_roll_back(workspace, alert, found), _end_canary(workspace, alert, found))
+    done = [words for words in acted if words]
     if workspace.settings.monitoring.webhook_url and TOLD not in alert.action:
         problem = _tell(workspace, alert, "open", "; ".join(filter(None, [alert.action, *done])))
         done.append(f"webhook failed: {problem}" if problem else TOLD)
@@ -132,6 +134,29 @@ def _roll_back(workspace: Workspace, alert: Alert, found: Sequence[Finding]) -> 
         return f"no rollback: {error.message}"
     logger.warning("rolled %s back to %s", alert.version, event.to_version or BASE)
     return f"rolled back to {event.to_version or BASE}"
+
+
+def _end_canary(workspace: Workspace, alert: Alert, found: Sequence[Finding]) -> str:
+    """End a canary that is worse by this very look.
+
+    Returns:
+        What was done; empty for nothing.
+    """
+    worse = {f.version: f for f in found if f.rule == CANARY and f.exceeded}
+    if alert.rule != CANARY or alert.version not in worse:
+        return ""
+    trials = Trials(workspace.registry)
+    began = worse[alert.version].since
+    for trial in trials.open(alert.base_model):
+        if (trial.kind, trial.version, trial.started_at) == ("canary", alert.version, began):
+            try:
+                trials.end("canary", alert.base_model, who=WHO, reason=alert.message, only=trial.id)
+            except LyraNliError as error:
+                logger.warning("the canary %s goes on: %s", alert.version, error)
+                return f"the canary goes on: {error.message}"
+            logger.warning("ended the canary %s", alert.version)
+            return "ended the canary"
+    return ""
 
 
 def _tell(workspace: Workspace, alert: Alert, state: str, action: str = "") -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import ColumnElement, Connection, delete, insert, inspect, select
@@ -17,8 +17,20 @@ from lyra_nli.storage.engine import new_id, now
 from lyra_nli.storage.tables import nli_aliases, nli_evaluations, nli_version_events, nli_versions
 
 Status = Literal["passed", "rejected", "unproven", "removed"]
-Action = Literal["activate", "rollback", "deactivate", "remove"]
+Action = Literal[
+    "activate",
+    "rollback",
+    "deactivate",
+    "remove",
+    "shadow_start",
+    "shadow_end",
+    "canary_start",
+    "canary_end",
+]
 Alias = Literal["active", "previous"]
+
+SERVING: Final = frozenset({"activate", "rollback", "deactivate"})
+"""The actions that change what serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,8 @@ class Event:
     """One decision in the audit log.
 
     ``activate``, ``rollback`` and ``deactivate`` say what served before and after; None is the
-    base. ``remove`` changes nothing that serves: it goes from the version to None.
+    base. The others change nothing that serves: a trial's start goes from None to its version,
+    its end and ``remove`` from the version to None.
     """
 
     at: str
@@ -74,6 +87,13 @@ class Event:
     from_version: str | None
     to_version: str | None
     reason: str
+
+    @property
+    def change(self) -> str:
+        """From what to what, or which version it is about, for people."""
+        if self.action in SERVING:
+            return f"{self.from_version or 'base'} -> {self.to_version or 'base'}"
+        return str(self.to_version or self.from_version)
 
 
 class Outcome(TypedDict):

@@ -25,7 +25,7 @@ from lyra_nli.errors import (
     AdapterNotFoundError,
     LyraNliError,
 )
-from lyra_nli.registry import artifact, rows
+from lyra_nli.registry import artifact, rows, trial_rows
 from lyra_nli.registry.export import export_version
 from lyra_nli.registry.lyra_table import row_ids
 from lyra_nli.registry.manifest import Manifest, read_manifest
@@ -93,11 +93,11 @@ class Registry:
             raise AdapterError(f"{path} is not the folder of {manifest.name} in {self.directory}")
         if artifact.verify(path).digest != manifest.digest:
             raise AdapterInvalidError(f"{path} does not hold the files that were sealed")
-        with self._exclusive() as connection:
+        with self.exclusive() as connection:
             if self._load(connection, nli_versions.c.name == manifest.name):
                 raise AdapterExistsError(f"{manifest.name} is registered already")
             rows.insert_version(connection, manifest, path, outcome)
-            return self._get(connection, manifest.name)
+            return self.get_in(connection, manifest.name)
 
     # --- reading --------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Registry:
             AdapterNotFoundError: listing what exists.
         """
         with read(self.engine) as connection:
-            return self._get(connection, name)
+            return self.get_in(connection, name)
 
     def active(self, base_model: str) -> Version | None:
         """Say which version serves this base; None: the base itself."""
@@ -164,7 +164,7 @@ class Registry:
         Raises:
             AdapterInvalidError: with every problem at once.
         """
-        return _verify(self.get(name))
+        return verified(self.get(name))
 
     # --- what serves ----------------------------------------------------------------------
 
@@ -176,21 +176,11 @@ class Registry:
                 did not pass the gate, or was trained and proven for one domain only.
             AdapterInvalidError: its files do not verify.
         """
-        with self._exclusive() as connection:
-            version = self._get(connection, name)
+        with self.exclusive() as connection:
+            version = self.get_in(connection, name)
             if "active" in version.aliases:
                 raise AdapterError(f"{version.name} is already active")
-            if version.status in ("rejected", "unproven") and not reason.strip():
-                raise AdapterError(
-                    f"the gate has not passed {version.name}: it is {version.status}",
-                    hint="To activate it nevertheless, give a reason; the history keeps it.",
-                )
-            if version.domain and not reason.strip():
-                raise AdapterError(
-                    f"{version.name} was trained and proven for {version.domain} only",
-                    hint="Name it in nli.routes, or in the requests of that domain. To let it "
-                    "judge everything, give a reason; the history keeps it.",
-                )
+            require_fit(version, reason)
             return self._serve(connection, "activate", version.base_model, version, who, reason)
 
     def rollback(
@@ -206,14 +196,14 @@ class Registry:
             AdapterError: nothing served before, or `only_from` is not active.
             AdapterInvalidError: the files of the previous version do not verify.
         """
-        with self._exclusive() as connection:
+        with self.exclusive() as connection:
             aliases = rows.load_aliases(connection, base_model)
             if not aliases:
                 raise AdapterError(f"no version was ever active for {base_model}")
             if only_from not in (None, aliases.get("active")):
                 raise AdapterError(f"{only_from} is not active any more")
             previous = aliases.get("previous")
-            target = self._get(connection, previous) if previous else None
+            target = self.get_in(connection, previous) if previous else None
             return self._serve(connection, "rollback", base_model, target, who, reason)
 
     def deactivate(self, base_model: str, *, who: str, reason: str = "") -> Event:
@@ -222,7 +212,7 @@ class Registry:
         Raises:
             AdapterError: it does so already.
         """
-        with self._exclusive() as connection:
+        with self.exclusive() as connection:
             if "active" not in rows.load_aliases(connection, base_model):
                 raise AdapterError(f"no version is active for {base_model}: the base serves")
             return self._serve(connection, "deactivate", base_model, None, who, reason)
@@ -233,10 +223,10 @@ class Registry:
         """Delete a version's folder; its row, its history and its name stay.
 
         Raises:
-            AdapterError: it is active or previous, or was removed before.
+            AdapterError: it is active, previous or on trial, or was removed before.
         """
-        with self._exclusive() as connection:
-            version = self._get(connection, name)
+        with self.exclusive() as connection:
+            version = self.get_in(connection, name)
             if version.aliases:
                 raise AdapterError(
                     f"{version.name} is {' and '.join(version.aliases)}: it can't be removed",
@@ -244,6 +234,11 @@ class Registry:
                 )
             if version.status == "removed" and not version.path.exists():
                 raise AdapterError(f"{version.name} was removed before")
+            for trial in trial_rows.open_trials(connection, version=version.name):
+                raise AdapterError(
+                    f"{version.name} is on trial as {trial.kind}: it can't be removed",
+                    hint=f"Stop that first: `lyra-nli {trial.kind} stop`.",
+                )
             row = nli_versions.c.name == version.name
             connection.execute(update(nli_versions).where(row).values(status="removed"))
             event = Event(now(), who, "remove", version.base_model, version.name, None, reason)
@@ -268,13 +263,13 @@ class Registry:
             AdapterInvalidError: its files do not verify.
         """
         version = self.get(name)
-        _verify(version)
+        verified(version)
         return export_version(version.path, destination)
 
-    # --- inside ---------------------------------------------------------------------------
+    # --- within a transaction -------------------------------------------------------------
 
     @contextmanager
-    def _exclusive(self) -> Iterator[Connection]:
+    def exclusive(self) -> Iterator[Connection]:
         """Begin a transaction in which nobody else changes versions or aliases."""
         with write(self.engine) as connection:
             if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
@@ -284,7 +279,8 @@ class Registry:
     def _load(self, connection: Connection, *conditions: ColumnElement[bool]) -> Versions:
         return rows.load_versions(connection, self.directory, *conditions)
 
-    def _get(self, connection: Connection, name: str) -> Version:
+    def get_in(self, connection: Connection, name: str) -> Version:
+        """Find a version as `get` does, within a transaction of the caller's."""
         full = f"lora-lyra-{name}" if re.fullmatch("v[0-9]+", name) else name
         if found := self._load(connection, nli_versions.c.name == full):
             return found[0]
@@ -312,18 +308,47 @@ class Registry:
     ) -> Event:
         """Make `target` active and what was active previous; None is the base."""
         if target is not None:
-            _verify(target)
+            verified(target)
         before = rows.load_aliases(connection, base_model).get("active")
         after = target.name if target else None
         rows.replace_aliases(connection, base_model, {"active": after, "previous": before})
-        event = Event(now(), who, action, base_model, before, after, reason)
-        return rows.insert_event(connection, event)
+        event = rows.insert_event(
+            connection, Event(now(), who, action, base_model, before, after, reason)
+        )
+        for trial in trial_rows.open_trials(connection, version=after) if after else ():
+            trial_rows.end_trial(connection, trial, who=who, reason=f"it became active: {action}")
+        return event
 
 
 _EXISTS = nli_versions.c.status != "removed"
 
 
-def _verify(version: Version) -> Manifest:
+def require_fit(version: Version, reason: str) -> None:
+    """Refuse to let a version answer everybody that is not proven to, unless a reason is given.
+
+    Raises:
+        AdapterError: the gate did not pass it, or for one domain only.
+    """
+    if version.status in ("rejected", "unproven") and not reason.strip():
+        raise AdapterError(
+            f"the gate has not passed {version.name}: it is {version.status}",
+            hint="To let it answer nevertheless, give a reason; the history keeps it.",
+        )
+    if version.domain and not reason.strip():
+        raise AdapterError(
+            f"{version.name} was trained and proven for {version.domain} only",
+            hint="Name it in nli.routes, or in the requests of that domain. To let it "
+            "judge everything, give a reason; the history keeps it.",
+        )
+
+
+def verified(version: Version) -> Manifest:
+    """Check all files of a version against its manifest, and that against the database.
+
+    Raises:
+        AdapterError: it was removed.
+        AdapterInvalidError: with every problem at once.
+    """
     if version.status == "removed":
         raise AdapterError(f"{version.name} was removed: its files are gone")
     manifest = artifact.verify(version.path)

@@ -34,8 +34,9 @@ UNREVIEWED = "edge_human_corrected = 0 AND relation IN ('supports', 'refutes', '
 """The edges that wait for a human. A partial index serves only a query that says just this."""
 
 
-def _index(name: str, *columns: Any, where: str) -> Index:
-    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+def _index(name: str, *columns: Any, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition, unique=unique)
 
 
 def _ours(name: str, *columns: SchemaItem) -> Table:
@@ -91,6 +92,7 @@ edges = Table(
     _index("ix_edges_human_corrected", "edge_human_corrected", where="edge_human_corrected = 1"),
     _index("ix_nli_edges_confidence", "nli_confidence", where=UNREVIEWED),
     _index("ix_nli_edges_created", "created_at", where=UNREVIEWED),
+    _index("ix_nli_edges_target", "target_id", where=UNREVIEWED),
     # SQLite draws at random by rowid.
     _index("ix_nli_edges_random", func.md5(text("id")), where=UNREVIEWED).ddl_if(
         dialect="postgresql"
@@ -276,7 +278,41 @@ nli_version_events = _ours(
     Column("to_version", String(64)),
     Column("reason", Text, nullable=False, server_default=""),
 )
-"""Served-version history: append-only; activate, rollback, deactivate, remove."""
+"""History of versions: append-only; what served, what was removed, what was on trial."""
+
+nli_trials = _ours(
+    "nli_trials",
+    Column("id", String(64), primary_key=True),
+    Column("base_model", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("version", ForeignKey("nli_versions.name"), nullable=False),
+    Column("share", Float, nullable=False, doc="of pairs (shadow), of keys (canary)"),
+    Column("started_at", String(40), nullable=False),
+    Column("started_by", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("ended_at", String(40)),
+    Column("ended_by", Text),
+    Column("end_reason", Text),
+    CheckConstraint("kind IN ('shadow', 'canary')", name="ck_trials_kind"),
+    _index("ix_nli_trials_open", "base_model", "kind", where="ended_at IS NULL", unique=True),
+)
+"""Versions that are tried out on live traffic; one of each kind and base at a time."""
+
+nli_disagreements = _ours(
+    "nli_disagreements",
+    Column("id", Integer, primary_key=True),
+    Column("trial_id", ForeignKey("nli_trials.id"), nullable=False),
+    Column("at", String(40), nullable=False),
+    Column("pair_key", String(32), nullable=False),
+    Column("edge_id", String(64), doc="the unreviewed edge with these texts, once it was found"),
+    Column("premise", Text, nullable=False),
+    Column("hypothesis", Text, nullable=False),
+    Column("source_url", Text, nullable=False, server_default=""),
+    Column("score", Float, nullable=False, doc="total variation distance of the two answers"),
+    Column("answers_json", Text, nullable=False, doc="version -> label -> probability"),
+    UniqueConstraint("trial_id", "pair_key", name="uq_disagreements"),
+)
+"""Live pairs to which a shadow gave another label: a bounded number, oldest rows go first."""
 
 nli_review_events = _ours(
     "nli_review_events",

@@ -129,6 +129,42 @@ class TestShadow:
         assert (together["disagreement"]["k"], together["disagreement"]["n"]) == (40, 200)
         assert base["disagreement"]["value"] == 0.05
 
+    def test_what_is_on_trial(self, history: History) -> None:
+        version = history.publish()
+        for trial, ended in (("nlt_0", ago(5)), ("nlt_1", None)):
+            history.add(
+                "nli_trials",
+                id=trial,
+                base_model=BASE,
+                kind="shadow",
+                version=version.name,
+                share=0.2,
+                started_at=ago(6),
+                started_by="ada",
+                ended_at=ended,
+            )
+            details = {
+                "labels": [[70, 0, 0], [0, 0, 0], [30, 0, 0]],
+                "confidence_shift": 0.0,
+                "skipped": 0,
+                "trial": trial,
+            }
+            history.add(
+                "nli_comparisons",
+                id=f"ncmp_{trial}",
+                at=ago(5),
+                kind="shadow",
+                base_model=BASE,
+                one="base",
+                other=version.name,
+                compared=100,
+                disagreed=30,
+                details_json=json.dumps(details),
+            )
+        [trial] = history.show(shadow)["trials"]
+        assert (trial["kind"], trial["version"], trial["share"]) == ("shadow", version.name, 0.2)
+        assert (trial["disagreement"]["k"], trial["disagreement"]["n"]) == (30, 100)
+
     def test_edges_in_dispute(self, history: History) -> None:
         edge(history, "e1", reviewed=False)
         answers = {"v1": {"supports": 0.9}, "base": {"supports": 0.2}}

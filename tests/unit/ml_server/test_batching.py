@@ -182,3 +182,38 @@ def test_a_failure_reaches_those_who_asked_and_the_next_is_answered(engine):
         assert answer.tolist() == [[6, 0, 0]]
 
     run(ServerSettings(), scenario)
+
+
+def test_one_row_that_breaks_a_batch_fails_alone(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        broken, whole = (
+            asyncio.create_task(batcher.logits(engine, rows(n), [v]))
+            for n, v in ((6, "broken"), (7, 1))
+        )
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await first
+        with pytest.raises(RuntimeError, match="no memory"):
+            await broken
+        assert (await whole)[0].tolist() == [[7, 1, 0]]
+        assert engine.batches == [[5], [6, 7], [6], [7]]
+
+    run(ServerSettings(), scenario)
+
+
+def test_what_waits_in_the_background_goes_last_and_in_small_batches(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        later = [
+            asyncio.create_task(batcher.logits(engine, rows(n), [None], background=True))
+            for n in (300, 301, 600)
+        ]
+        await asyncio.sleep(0)
+        sooner = asyncio.create_task(batcher.logits(engine, rows(6), [None]))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, sooner, *later)
+        assert engine.batches == [[5], [6], [300], [301], [600]]
+
+    run(ServerSettings(), scenario)

@@ -6,10 +6,12 @@ import shutil
 import pytest
 from serving_world import World
 
+from lyra_nli.errors import StorageError
 from lyra_nli.ml_server import follow
 from lyra_nli.ml_server.follow import Follower
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.registry.trials import KINDS, Trials
 from lyra_nli.storage.upgrade import init_database
 
 
@@ -148,3 +150,58 @@ def test_a_foreign_file_is_told(world: World, slot: Slot, follower: Follower) ->
 
     assert follower.error is not None
     assert "not a SQLite database" in follower.error
+
+
+def test_trials_are_followed_and_their_versions_stay_in_memory(
+    world: World, slot: Slot, follower: Follower
+) -> None:
+    world.publish(seed=1), world.publish(seed=2)
+    world.activate("v1")
+    with world.registry() as registry:
+        trials = Trials(registry)
+        for kind in KINDS:
+            trials.start(kind, "v2", share=0.5, who="test")
+        follower.look([slot])
+        assert {kind: on.served.name for kind, on in slot.trials.items()} == {
+            "shadow": "lora-lyra-v2",
+            "canary": "lora-lyra-v2",
+        }
+        on = slot.trials["shadow"]
+        on.tally.judged = 7
+        assert sorted(slot.pinned(on.served)) == ["canary", "shadow"]
+        assert slot.current.name == "lora-lyra-v1"
+        trials.end("canary", slot.base.name, who="test")
+        follower.look([slot])
+        assert list(slot.trials) == ["shadow"]
+        assert slot.trials["shadow"].tally.judged == 7, "the same trial goes on"
+        registry.activate("v2", who="test")
+        follower.look([slot])
+    assert (slot.trials, slot.current.name) == ({}, "lora-lyra-v2")
+    assert follower.error is None
+
+
+def test_a_trial_that_failed_here_is_ended_once_the_registry_can_be_written(
+    world: World, slot: Slot, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish()
+    with world.registry() as registry:
+        trials = Trials(registry)
+        trials.start("canary", "v1", share=0.5, who="test")
+        follower.look([slot])
+        slot.give_up(slot.trials["canary"], "NaN")
+        assert slot.trials == {}
+
+        def locked(*_: object, **__: object) -> None:
+            raise StorageError("the database is locked")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trials, "end", locked)
+            follower.look([slot])
+        assert slot.trials == {}
+        assert "runs no more" in (follower.error or "")
+        assert "locked" in (follower.error or "")
+        follower.look([slot])
+        ended = trials.last("canary", slot.base.name)
+    assert (ended.ended_by, ended.end_reason) == ("server", "it can't judge: NaN")
+    follower.look([slot])
+    assert follower.error is None

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lyra_nli.monitoring.sequential import PLAN_DAYS, deal, log_evidence, weigh
+from lyra_nli.monitoring.sequential import (
+    PLAN_DAYS,
+    Evidence,
+    deal,
+    log_evidence,
+    weigh,
+    weigh_together,
+)
 
 
 def one(*blocks: tuple[int, int, int, int], worse: tuple[float, ...] = (0.1,)) -> list[float]:
@@ -107,3 +114,17 @@ def test_the_order_of_the_old_reviews_counts() -> None:
 def test_after_the_plan_nothing_is_compared() -> None:
     more = weigh([False] * 90, [1] * 200, [1] * 200, 0.05)
     assert more.days == PLAN_DAYS
+
+
+def test_two_at_a_time_are_compared_day_by_day() -> None:
+    old, new = [(5, 1), (0, 0), (8, 0)], [(2, 1), (3, 3), (4, 2)]
+    found = weigh_together(old, new, 0.05)
+    columns = ([5, 0, 8], [1, 0, 0], [2, 3, 4], [1, 3, 2])
+    path = np.exp(log_evidence(*(np.array([column]) for column in columns)))
+    assert found.value == pytest.approx(path[0, -1])
+    assert (found.days, found.reached_on) == (3, None)
+    assert weigh_together([], [], 0.05) == Evidence()
+    worse = weigh_together([(40, 2)] * 9, [(20, 6)] * 9, 0.05)
+    assert worse.reached_on is not None
+    assert worse.highest >= 20
+    assert weigh_together([(40, 4)] * 9, [(20, 2)] * 9, 0.05).highest < 20

@@ -216,7 +216,7 @@ def test_versions_that_disagree(make: Callable[..., WatchedWorld]) -> None:
     checked = check(world.workspace, TODAY)
     disagreement = {f.version: f.exceeded for f in checked.findings if f.rule == "disagreement"}
     assert disagreement == {V2: True, "lora-lyra-v3": False}
-    assert "disagree about the same pairs: 30.0% of 400" in checked.open[0].message
+    assert "disagree about the same pairs: 25.0% of 500" in checked.open[0].message
 
 
 def test_only_live_traffic_of_this_week_tells_of_disagreement(

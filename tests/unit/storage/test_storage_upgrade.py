@@ -145,6 +145,7 @@ def test_what_each_generation_lacks_is_added(tmp_path: Path) -> None:
         "index ix_nli_reviews_undone",
         "index ix_nli_edges_confidence",
         "index ix_nli_edges_created",
+        "index ix_nli_edges_target",
         "column nli_calibrations.base_model",
         "column nli_calibrations.source",
         "column nli_calibrations.metrics_json",

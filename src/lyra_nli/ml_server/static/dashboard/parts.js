@@ -8,7 +8,7 @@ import { table } from "./tables.js";
 export const events = (rows) =>
   table("Changes of what serves", [
     { title: "when", of: ({ at }) => at, show: time },
-    { title: "what", of: ({ action }) => action },
+    { title: "what", of: ({ action }) => action.replaceAll("_", " ") },
     { title: "from", of: ({ from_version }) => from_version, show: short },
     { title: "to", of: ({ to_version }) => to_version, show: short },
     { title: "who", of: ({ who }) => who },

@@ -14,6 +14,7 @@ export const load = (get) => get("shadow");
 
 export const view = (data, context) => [
   h("p", { class: "lede" }, "Two versions on the same pairs: where they disagree, a review tells the most."),
+  section("On trial", trials(data.trials)),
   h("div", { class: "columns" }, pairs(data), labels(data, context)),
   section("Comparisons", comparisons(data.comparisons)),
   section("Pairs they disagree about", edges(data.edges), data.edges.length > 0 && h("p", null, h("a", { href: REVIEW }, "Review them"), ", in the order “models disagree”.")),
@@ -52,6 +53,15 @@ function labels({ comparisons: all }, { query, again }) {
     rows: chosen ? chosen.labels.map((row, n) => ({ label: LABELS[n], row })) : [], height: 310, empty: "No comparison has counted labels yet.",
   });
 }
+
+const trials = (rows) =>
+  table("Versions on trial", [
+    { title: "version", of: ({ version }) => version, show: short },
+    { title: "as", of: ({ kind }) => kind },
+    { title: "of the traffic", of: (row) => row.share, show: (part) => percent(part, 0), number: true },
+    { title: "since", of: ({ started_at }) => started_at, show: time },
+    { title: "disagrees", of: (row) => row.disagreement.value, show: (_, row) => (row.kind === "shadow" ? share(row.disagreement) : NONE), number: true },
+  ], rows, { empty: "None. `lyra-nli shadow start NAME` lets a version judge live pairs again.".replaceAll("`", "") });
 
 const comparisons = (rows) =>
   table("Comparisons", [

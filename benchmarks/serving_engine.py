@@ -1,0 +1,110 @@
+"""One forward pass of the engine beside transformers and ONNX Runtime, of `serving`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from onnx_serving import exported
+from serving_tools import Ground, Target, in_turn, mixed
+
+from lyra_nli.models.base import Base
+from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
+from lyra_nli.models.engine import Engine, engine_of
+
+Rows = Sequence[EncodedPair]
+
+
+def latency(ground: Ground) -> list[Target]:
+    """One pair of about 32 and of about 128 tokens, and 32 of 20 to 200."""
+    base = ground.base
+    rows = encode(base, mixed(ground.pairs))
+    near = {n: min(rows, key=lambda row: abs(len(row) - n)) for n in (32, 128)}
+    some = random.Random(1).sample([row for row in rows if 20 <= len(row) <= 200], 32)
+    exact, narrow = engine_of(base), engine_of(base, torch.bfloat16)
+    onnx = exported(base, ground.threads)
+    print("\n| pairs | transformers | ONNX Runtime | ours, fp32 | | ours, bf16 | |")
+    print("|---|---|---|---|---|---|---|")
+    short: dict[str, float] = {}
+    for name, batch in (
+        (f"1 of {len(near[32])} tokens", [near[32]]),
+        (f"1 of {len(near[128])} tokens", [near[128]]),
+        (f"32 of {min(map(len, some))} to {max(map(len, some))} tokens", some),
+    ):
+        ways: dict[str, Callable[[], object]] = {
+            "transformers": partial(transformers_logits, base, batch),
+            "onnx": partial(onnx, collate(base, batch)),
+            "fp32": partial(ours, exact, batch),
+            "bf16": partial(ours, narrow, batch),
+        }
+        ms = in_turn(ways, ground.repeat if len(batch) == 1 else -(-ground.repeat // 4))
+        short = short or ms
+        cells = [
+            f"{ms[kind]:.1f} | {ms['transformers'] / ms[kind]:.1f}x, {ms['onnx'] / ms[kind]:.1f}x"
+            for kind in ("fp32", "bf16")
+        ]
+        print(f"| {name} | {ms['transformers']:.1f} | {ms['onnx']:.1f} | {' | '.join(cells)} |")
+    print("\nmilliseconds; how often faster than transformers, and than ONNX Runtime, both float32")
+    over = {
+        (kind, peer): short[peer] / short[kind]
+        for kind in ("fp32", "bf16")
+        for peer in ("transformers", "onnx")
+    }
+    wanted = {
+        ("bf16", "transformers"): 6.0,
+        ("bf16", "onnx"): 1.5,
+        ("fp32", "transformers"): 3.5,
+        ("fp32", "onnx"): 1.0,
+    }
+    return [
+        Target(
+            f"one short pair, {kind}: {factor:g}x {peer} fp32",
+            f"{over[kind, peer]:.1f}x",
+            over[kind, peer] >= factor,
+        )
+        for (kind, peer), factor in wanted.items()
+    ]
+
+
+def precision(ground: Ground) -> list[Target]:
+    """Answers of both precisions against transformers' float32."""
+    base = ground.base
+    rows = encode(base, ground.pairs)
+    batches = list(by_length([len(row) for row in rows], 32))
+
+    def all_of(way: Callable[[Rows], torch.Tensor]) -> torch.Tensor:
+        said = torch.empty(len(rows), 3)
+        for positions in batches:
+            said[positions] = way([rows[i] for i in positions])
+        return said
+
+    expected = all_of(partial(transformers_logits, base))
+    print(f"\n| {len(rows)} pairs | same label | largest gap, probability | logit |")
+    print("|---|---|---|---|")
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        got = all_of(partial(ours, engine_of(base, dtype)))
+        same = (got.argmax(1) == expected.argmax(1)).float().mean().item()
+        apart = (got.softmax(1) - expected.softmax(1)).abs().max().item()
+        print(f"| {name} | {same:.2%} | {apart:.1e} | {(got - expected).abs().max():.1e} |")
+    return [
+        Target(
+            f"bf16 on {len(rows)} pairs: 99.9% of the labels, probabilities within 0.01",
+            f"{same:.2%}, {apart:.4f}",
+            same >= 0.999 and apart <= 0.01,
+        )
+    ]
+
+
+def transformers_logits(base: Base, rows: Rows) -> torch.Tensor:
+    """One padded batch through transformers' own forward pass."""
+    with torch.inference_mode():
+        logits: torch.Tensor = base.model(**collate(base, rows)).logits
+    return logits
+
+
+def ours(engine: Engine, rows: Rows, variants: Sequence[Any] = ()) -> torch.Tensor:
+    """One batch through the engine."""
+    return engine.logits(rows, variants or [None] * len(rows))
