@@ -158,9 +158,9 @@ class TestWindows:
             counted: list[int] = []
             logits = service._batcher.logits
 
-            async def counting(engine, rows, variants):
+            async def counting(engine, rows, variants, **how):
                 counted.append(len(rows))
-                return await logits(engine, rows, variants)
+                return await logits(engine, rows, variants, **how)
 
             service._batcher.logits = counting  # type: ignore[method-assign, assignment]
             answer = await service.judge([LONG, PAIRS[0]], windows=True)
