@@ -103,6 +103,7 @@ def train(
         with clock.step("base model"):
             base = load_base_for(workspace.settings, base_name)
             dataset = dataset.without(misfits(base, dataset.examples()))
+            dataset = dataset.weighed(workspace.settings.dataset)
         with (
             staged(registry.directory) as staging,
             TrainingLog(registry.directory / "runs" / run_id, console) as log,

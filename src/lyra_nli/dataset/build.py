@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lyra_nli.dataset.caps import Origin, cap
 from lyra_nli.dataset.clean import Cleaned, clean, text_anchors
 from lyra_nli.dataset.domains import find_domain, of_domain
 from lyra_nli.dataset.groups import Row, Side, components, foldable, leaks, tied
@@ -34,6 +35,7 @@ class Dataset:
         learned: ids of rows about which the active version proves nothing: it learned from them,
             or from others of the same page, fragment, claim, group or text.
         domain: the site or group that all reviewed rows are of; empty: of everything.
+        capped: rows of each page, claim or person that has more than it counts for, see `weighed`.
     """
 
     train: tuple[Example, ...]
@@ -45,6 +47,7 @@ class Dataset:
     leaking: tuple[str, ...]
     learned: frozenset[str] = frozenset()
     domain: str = ""
+    capped: tuple[tuple[Origin, int], ...] = ()
 
     @property
     def content_hash(self) -> str:
@@ -77,6 +80,13 @@ class Dataset:
             holdout=kept(self.holdout),
             general=kept(self.general),
             aside=(*self.aside, *(e for e in self.examples() if e.id in ids)),
+        )
+
+    def weighed(self, settings: DatasetSettings) -> Dataset:
+        """The same dataset, where no page, claim or person counts for more than it may."""
+        capped, train = cap([*self.train, *self.dev], settings), len(self.train)
+        return replace(
+            self, train=capped.rows[:train], dev=capped.rows[train:], capped=capped.origins
         )
 
     def row_ids(self) -> dict[str, list[str]]:

@@ -24,7 +24,9 @@ class Lessons:
     Attributes:
         labels: class indices in the model's own order, int64 [n].
         targets: what to answer, float32 [n, classes]: mostly the label, see `make_lessons`.
-        weights: factor on each row's loss, float32 [n].
+        weights: factor on each row's cross-entropy, float32 [n].
+        pulls: factor on each row's pull towards the base, float32 [n]: what a reviewed row of an
+            origin that has too many weighs, and 1 for the others.
         teacher: the base's log-probabilities, float32 [n, classes]; NaN where a row is not to
             be pulled towards the base.
     """
@@ -34,6 +36,7 @@ class Lessons:
     labels: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    pulls: torch.Tensor
     teacher: torch.Tensor
 
     def __len__(self) -> int:
@@ -83,5 +86,6 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
         labels=labels,
         targets=(1 - doubt) * certain + doubt / len(order),
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
+        pulls=torch.tensor([e.weight if e.source in REVIEWED else 1.0 for e in examples]),
         teacher=torch.full((len(examples), len(order)), float("nan")),
     )

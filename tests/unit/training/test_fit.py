@@ -85,6 +85,26 @@ class TestLearning:
         assert one == other
         assert train(deberta, tmp_path, rows, epochs=1).adapter != one
 
+    @pytest.mark.parametrize(("source", "same"), [("agreed", True), ("foreign", False)])
+    def test_a_reviewed_row_of_no_weight_does_not_pull_either(
+        self, deberta, tmp_path, source, same
+    ):
+        """A foreign pair pulls in full, whatever its label counts for."""
+        rows = examples(16, weight=1.0)
+        muted = examples(16, seed=1, source=source, weight=0.0)
+        # Which label the base gave decides whether a row pulls at all.
+        one, other = (
+            train(
+                deberta,
+                tmp_path,
+                [*rows, *(replace(row, label=label) for row in muted)],
+                kl_weight=1.0,
+                epochs=1,
+            ).adapter
+            for label in ("neutral", "supports")
+        )
+        assert (one == other) == same
+
     def test_balanced_sampling_lengthens_the_epoch(self, deberta, tmp_path):
         rows = [replace(row, label="neutral") for row in examples(30)]
         rows += [replace(row, label="supports") for row in examples(5, seed=2)]

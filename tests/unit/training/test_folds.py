@@ -31,7 +31,8 @@ def lessons_of(rows: list[tuple[str, str]]) -> Lessons:
     )
     labels = torch.tensor([INDEX[label] for _, label in rows], dtype=torch.long)
     targets = torch.zeros(len(rows), 3)
-    return Lessons(made, (), labels, targets, torch.ones(len(rows)), torch.zeros(len(rows), 3))
+    ones = torch.ones(len(rows))
+    return Lessons(made, (), labels, targets, ones, ones, torch.zeros(len(rows), 3))
 
 
 SURE = 20.0
