@@ -244,6 +244,7 @@ def describe(
             "brier_before": reviewed["base"].brier,
             "brier_after": reviewed["candidate"].brier,
             "learned_from": dict(learned),
+            "people": dataset.people(),
             "aside": len(dataset.aside),
             "domain": dataset.domain,
             "training": trained.figures(),

@@ -33,7 +33,8 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
     )
     if base.fingerprint != manifest.base_fingerprint:
         raise AdapterError(f"{version.name} was trained on other weights of {base.name}")
-    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids)
+    people = manifest.metrics.get("people", {})  # versions of earlier releases counted none
+    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids, people)
     dataset = dataset.weighed(DatasetSettings.model_validate(manifest.dataset_settings))
     if dataset.content_hash != manifest.dataset_hash:
         raise DatasetError(f"the rows that {version.name} learned from have changed since")

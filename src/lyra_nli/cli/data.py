@@ -51,6 +51,7 @@ def show(config: Path | None, db: str | None, base: str | None, as_json: bool) -
     judge = "the hold-out" if built.holdout else "folds; every review is learned from"
     click.echo(f"judged by        {judge}")
     click.echo(f"duplicates       {cleaned.duplicates}")
+    click.echo(f"several agree    {len(built.people())}")
     click.echo(f"near-duplicates  {cleaned.near_duplicates}")
     click.echo(f"conflicts        {len(cleaned.conflicts)}")
     for conflict in cleaned.conflicts[:10]:
@@ -125,6 +126,7 @@ def _dataset_facts(built: Dataset, unusable: list[str]) -> dict[str, object]:
         },
         "aside": len(built.aside),
         "duplicates": built.cleaned.duplicates,
+        "agreed_by_several": len(built.people()),
         "near_duplicates": built.cleaned.near_duplicates,
         "conflicts": [
             {"kept": c.kept.id, "label": c.kept.label, "overruled": [r.id for r in c.overruled]}

@@ -53,7 +53,9 @@ class Dataset:
     def content_hash(self) -> str:
         """SHA-256 over every example that is learned from or judged on."""
         return _hash(
+            # Rows that one person judged hash as they did before people were counted.
             (e.id, e.pair.premise, e.pair.hypothesis, e.label, e.source, e.weight)
+            + ((e.people,) if e.people > 1 else ())
             for side in self.sides().values()
             for e in side
         )
@@ -92,6 +94,10 @@ class Dataset:
     def row_ids(self) -> dict[str, list[str]]:
         """Side -> ids of its examples, in order."""
         return {name: [example.id for example in side] for name, side in self.sides().items()}
+
+    def people(self) -> dict[str, int]:
+        """Row id -> how many people gave its label, where several did."""
+        return {e.id: e.people for e in self.examples() if e.people > 1}
 
     def sides(self) -> dict[str, tuple[Example, ...]]:
         """The four sides that have a part in a run."""
@@ -181,16 +187,24 @@ def known(reviews: Sequence[Review], learned: Collection[str]) -> frozenset[str]
 
 
 def rebuild(
-    reviews: Sequence[Review], replay: Sequence[Example], row_ids: Mapping[str, Sequence[str]]
+    reviews: Sequence[Review],
+    replay: Sequence[Example],
+    row_ids: Mapping[str, Sequence[str]],
+    people: Mapping[str, int],
 ) -> Dataset:
-    """The dataset of an earlier run, from the row ids that its manifest keeps.
+    """The dataset of an earlier run, from what its manifest keeps.
+
+    Args:
+        people: row id -> how many had given its label by then, see `Dataset.people`.
 
     Raises:
         DatasetError: naming rows that are gone.
     """
     wanted = {row_id for ids in row_ids.values() for row_id in ids}
     cleaned = clean([review for review in reviews if review.id in wanted])
-    found = {e.id: e for e in replay} | {r.id: example_of(r, r.id) for r in cleaned.reviews}
+    found = {e.id: e for e in replay} | {
+        r.id: example_of(replace(r, people=people.get(r.id, 1)), r.id) for r in cleaned.reviews
+    }
     missing = [i for ids in row_ids.values() for i in ids if i not in found]
     if missing:
         raise DatasetError(
@@ -232,6 +246,7 @@ def example_of(review: Review, group: str) -> Example:
         label=review.label,
         source=source,
         group=group,
+        people=review.people,
         review=review,
     )
 

@@ -1,4 +1,4 @@
-"""Blind second reviews: how far can a human label be trusted? Nothing is changed by them.
+"""Blind second reviews: how far can a human label be trusted? No label is changed by them.
 
 Cohen's kappa is ``(po - pe) / (1 - pe)``: of the agreement that chance leaves open, the share
 that two people reach (J. Cohen, *A coefficient of agreement for nominal scales*, 1960). Its

@@ -71,14 +71,16 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
         smoothing: share of a reviewed row's target that is spread over all labels: people err,
             and whoever learns to be certain of them errs with certainty (Szegedy et al. 2016,
             Rethinking the inception architecture, 7; against label noise: Lukasik et al. 2020).
-            Other rows are no single person's word.
+            Of a label that several people gave, each without seeing the other's, it is that
+            share divided by their number. Other rows are no person's word.
 
     Raises:
         InputError: naming every pair that can't be encoded.
     """
     order = base.labels.order
     labels = torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long)
-    doubt = torch.tensor([smoothing if e.source in REVIEWED else 0.0 for e in examples])[:, None]
+    doubts = [smoothing / e.people if e.source in REVIEWED else 0.0 for e in examples]
+    doubt = torch.tensor(doubts)[:, None]
     certain = functional.one_hot(labels, len(order)).float()
     return Lessons(
         examples=tuple(examples),

@@ -354,6 +354,13 @@ class TestSmoothing:
         assert torch.allclose(lessons.targets[:4], 0.7 * certain[:4] + 0.1)
         assert torch.equal(lessons.targets[4:], certain[4:])
 
+    def test_what_several_people_said_is_doubted_less(self, deberta, tmp_path):
+        rows = [replace(row, people=i) for i, row in enumerate(examples(3), 1)]
+        with TrainingLog(tmp_path) as log:
+            lessons = make_trainer(deberta, log, label_smoothing=0.3).lessons(rows)
+        own = lessons.targets[range(3), lessons.labels]
+        assert own.tolist() == pytest.approx([1 - 0.2, 1 - 0.2 / 2, 1 - 0.2 / 3])
+
     @pytest.mark.parametrize(("source", "learned"), [("correction", 0.3), ("replay", 0.0)])
     def test_the_loss_is_that_of_the_targets(self, deberta, tmp_path, source, learned):
         rows = examples(1, source=source)
