@@ -41,6 +41,7 @@ from lyra_nli.training.folds import answer_rows, write_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.student import Student
+from lyra_nli.training.suspicion import SUSPECT, suspicions
 from lyra_nli.training.trainer import Trained, Trainer
 from lyra_nli.witnesses import ANSWERS, Proof, evaluate, with_groups
 from lyra_nli.workspace import Workspace
@@ -116,9 +117,12 @@ def train(
             with clock.step("gate"):
                 unseen = trained.unseen_rows()
                 verdict, proof = evaluate(workspace, base, staging, dataset, unseen)
+            with clock.step("suspects"):
+                suspicion = suspicions(base, dataset.examples())
             if dataset.holdout:
                 held = proof.reviewed.answers["candidate"]
                 unseen += answer_rows("holdout", dataset.holdout, held)
+            unseen = [row | {"suspicion": suspicion.get(row["id"])} for row in unseen]
             write_rows(staging / ANSWERS, with_groups(unseen, dataset.examples()))
             manifest = describe(workspace, base, dataset, trained, verdict, proof)
             report = Report(f"candidate of {run_id}", verdict, proof.reviewed, lineage(manifest))
@@ -142,9 +146,8 @@ def train(
                 mark_trained(
                     connection, workspace.generation, ids, version.name, version.lyra_adapter_id
                 )
-            if trained.out_of_fold and not domain:
-                suspects = trained.out_of_fold.suspects()
-                note_suspects(connection, workspace.generation, suspects, version.name)
+                doubtful = {row: value for row, value in suspicion.items() if value > SUSPECT}
+                note_suspects(connection, workspace.generation, doubtful, version.name)
             finish_run(
                 connection,
                 run_id,
