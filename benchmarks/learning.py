@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier, ece, mcnemar
-from lyra_nli.labels import LABELS, Label
+from lyra_nli.labels import INDEX, LABELS, Label
 from lyra_nli.loop import trainer_of
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
@@ -55,7 +55,8 @@ from lyra_nli.records import Example, Review, Source
 from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.training.foreign import foreign_pairs
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.suspicion import expected, labels_of, suspicion_of
+from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.trainer import Trainer as LoraTrainer
 
 PARTS = ("compare", "curve", "noise", "suspects", "ablation")
@@ -343,9 +344,10 @@ def suspects_found(base: Base, task: Task) -> dict[str, float]:
     ours, with the same expectations: those of the label alone, and cleanlab's scores, adjusted for
     how sure each class is expected (Northcutt et al. 2021, Confident learning).
     """
-    likely, labels = expected(base, task.reviewed), labels_of(task.reviewed)
+    opinions = read_opinions(base, task.reviewed, compute_dtype("auto"))
+    likely, labels = opinions.expected(), opinions.labels
     scores = {
-        "ours": suspicion_of(base, task.reviewed),
+        "ours": opinions.suspicion(),
         "label alone": 1 - likely[np.arange(len(labels)), labels],
     }
     for method in ("self_confidence", "normalized_margin"):
@@ -367,6 +369,11 @@ def upper_quarter(scores: NDArray[np.float64], wrong: NDArray[np.bool_]) -> floa
     """Share of the wrong rows that stand in the quarter with the highest scores."""
     upper = np.argsort(-scores, kind="stable")[: len(scores) // 4]
     return float(wrong[upper].sum() / max(1, wrong.sum()))
+
+
+def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Class indices [n]."""
+    return np.array([INDEX[example.label] for example in examples], dtype=np.int64)
 
 
 @cache
