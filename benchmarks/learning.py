@@ -66,7 +66,7 @@ LISTS = ("all", "slips")
 """Turned rows among all reviewed ones; those of them that are corrections, among those."""
 
 SUSPECTED = 0.2
-"""Share of the corrections that are turned for it."""
+"""Share of the corrections that are turned, to look for suspects."""
 GENERAL = 400
 PLAIN: dict[str, Any] = {
     "layers": "all",
@@ -94,6 +94,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "without foreign pairs": {"recipe": {"foreign_share": 0.0}},
     "without the pull (KL)": {"recipe": {"kl_weight": 0.0}},
     "without smoothing": {"recipe": {"label_smoothing": 0.0}},
+    "second opinion": {"recipe": {"second_opinion": 0.35}},
     "without averaging": {"last": True},
     "4 layers": {"recipe": {"layers": 4}},
     "all layers": {"recipe": {"layers": "all"}},
@@ -186,7 +187,9 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             sizes = (100, 200, REVIEWS, 800)
             yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
         elif part == "noise":
-            yield from (Job("ours", seed, turned=share) for share in (0.0, 0.1, 0.2, 0.4))
+            shares = (0.0, 0.1, SUSPECTED, 0.4)
+            yield from (Job("ours", seed, turned=share) for share in shares)
+            yield from (Job("second opinion", seed, turned=share) for share in (0.0, SUSPECTED))
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))
         else:

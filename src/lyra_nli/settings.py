@@ -225,6 +225,9 @@ class TrainingSettings(Section):
     label_smoothing: Share = Field(
         0.1, description="share of a reviewed row's target spread over all labels: people err"
     )
+    second_opinion: Share = Field(
+        0.0, description="share of a reviewed row's target that the labels of the others decide"
+    )
     foreign_share: float = Field(
         0.3, ge=0, description="foreign pairs, taken for neutral, for every reviewed row"
     )

@@ -91,6 +91,7 @@ class Fit:
     ) -> None:
         self.student, self.lessons, self.recipe, self.log = student, lessons, recipe, log
         self.taught, self.watched = list(taught), list(watched)
+        self.targets = lessons.softened(taught, recipe.second_opinion)
         self.name, self.micro_batch, self.checkpoints = name, micro_batch, checkpoints
         self.lengths = lessons.lengths
         self.labels = [lessons.examples[row].label for row in taught]
@@ -196,7 +197,7 @@ class Fit:
         index = torch.tensor(part)
         logits = self.student.read([lessons.encoded[row] for row in part])
         log_p = functional.log_softmax(logits, dim=-1)
-        entropy = -(lessons.targets[index].to(where) * log_p).sum(dim=1)
+        entropy = -(self.targets[index].to(where) * log_p).sum(dim=1)
         loss = (entropy * lessons.weights[index].to(where)).sum()
         teacher = lessons.teacher[index].to(where)
         pulled = ~teacher.isnan().any(dim=1)

@@ -12,6 +12,7 @@ from lyra_nli.labels import INDEX
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import EncodedPair, encode
 from lyra_nli.records import Example
+from lyra_nli.training.opinions import FEWEST, Opinions
 
 REVIEWED = ("correction", "agreed")
 """Sources of rows that a person judged."""
@@ -29,6 +30,8 @@ class Lessons:
             origin that has too many weighs, and 1 for the others.
         teacher: the base's log-probabilities, float32 [n, classes]; NaN where a row is not to
             be pulled towards the base.
+        opinions: of the `reviewed` rows; None where nobody asks for them.
+        order: the model's column of each of ``LABELS``.
     """
 
     examples: tuple[Example, ...]
@@ -38,6 +41,8 @@ class Lessons:
     weights: torch.Tensor
     pulls: torch.Tensor
     teacher: torch.Tensor
+    opinions: Opinions | None = None
+    order: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -46,6 +51,11 @@ class Lessons:
     def lengths(self) -> list[int]:
         """Tokens of each row."""
         return [len(row) for row in self.encoded]
+
+    @property
+    def reviewed(self) -> list[int]:
+        """Rows that a person judged."""
+        return [i for i, example in enumerate(self.examples) if example.source in REVIEWED]
 
     @property
     def uncorrected(self) -> list[int]:
@@ -62,6 +72,27 @@ class Lessons:
         teacher = self.teacher.clone()
         teacher[rows] = log_probabilities.masked_fill(wrong[:, None], float("nan"))
         return replace(self, teacher=teacher)
+
+    def softened(self, taught: Sequence[int], share: float) -> torch.Tensor:
+        """The targets of a fit, float32 [n, classes]: in part what the other labels say of a row.
+
+        Only those of the rows that are learned from: what is judged has no say in it.
+
+        Args:
+            taught: positions of the rows to learn from.
+            share: how much of the target is theirs.
+        """
+        learned = set(taught)
+        places = [place for place, row in enumerate(self.reviewed) if row in learned]
+        if self.opinions is None or not share or len(places) < FEWEST:
+            return self.targets
+        rows = [self.reviewed[place] for place in places]
+        likely = torch.from_numpy(self.opinions.of(places).likely()).float()
+        targets = self.targets.clone()
+        told = torch.empty_like(likely)
+        told[:, list(self.order)] = likely
+        targets[rows] = (1 - share) * targets[rows] + share * told
+        return targets
 
 
 def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0) -> Lessons:
@@ -90,4 +121,5 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
         pulls=torch.tensor([e.weight if e.source in REVIEWED else 1.0 for e in examples]),
         teacher=torch.full((len(examples), len(order)), float("nan")),
+        order=tuple(order),
     )

@@ -27,6 +27,9 @@ from lyra_nli.models.judge import softmax
 from lyra_nli.models.vectors import read_vectors
 from lyra_nli.records import Example
 
+FEWEST = 2
+"""Rows from which on one can be held against the others."""
+
 _RIDGE = 0.3
 """Pull of the regression towards the base's answer; rows have a mean square length of 1."""
 

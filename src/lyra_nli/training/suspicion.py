@@ -12,12 +12,10 @@ from lyra_nli.models.base import Base
 from lyra_nli.records import Example
 from lyra_nli.training.lessons import REVIEWED
 from lyra_nli.training.machine import compute_dtype
-from lyra_nli.training.opinions import read_opinions
+from lyra_nli.training.opinions import FEWEST, read_opinions
 
 SUSPECT = 0.5
 """From here on a label is rather wrong than right."""
-
-_FEWEST = 2
 
 
 def suspicions(base: Base, examples: Sequence[Example]) -> dict[str, float]:
@@ -29,7 +27,7 @@ def suspicions(base: Base, examples: Sequence[Example]) -> dict[str, float]:
         InputError: listing every pair that can't be read.
     """
     reviewed = [example for example in examples if example.source in REVIEWED]
-    if len(reviewed) < _FEWEST:
+    if len(reviewed) < FEWEST:
         return {}
     found = read_opinions(base, reviewed, compute_dtype("auto")).suspicion()
     return dict(zip((example.id for example in reviewed), found.tolist(), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ from lyra_nli.training.folds import AnswerRow, OutOfFold, best_strength, cut, ep
 from lyra_nli.training.foreign import foreign_pairs, without_texts
 from lyra_nli.training.lessons import REVIEWED, Lessons, make_lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import deterministic
+from lyra_nli.training.machine import compute_dtype, deterministic
+from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.student import Student
 
 
@@ -171,6 +172,7 @@ class Trainer:
         """
         lessons = make_lessons(self.base, examples, self.recipe.label_smoothing)
         with deterministic(self.recipe.seed, self.recipe.threads):
+            lessons = self._asked_about(lessons)
             self.log.begin("frozen layers", len(set(lessons.encoded)))
             self.student.read.fill(lessons.encoded, self.log.advance)
             asked = lessons.uncorrected if self.recipe.kl_weight else []
@@ -179,6 +181,14 @@ class Trainer:
             self.student.take(self.student.start)  # fresh adapters answer as the base does
             logits = self.student.logits(lessons, asked)
         return lessons.with_teacher(asked, functional.log_softmax(logits, dim=-1))
+
+    def _asked_about(self, lessons: Lessons) -> Lessons:
+        """Add opinions, where the recipe goes by them."""
+        if not self.recipe.second_opinion:
+            return lessons
+        reviewed = [lessons.examples[row] for row in lessons.reviewed]
+        dtype = compute_dtype(self.recipe.precision)
+        return replace(lessons, opinions=read_opinions(self.base, reviewed, dtype))
 
     def fit(
         self,
