@@ -197,7 +197,7 @@ def test_a_hundred_reviews_that_teach_nothing_give_no_version_that_serves(
 def test_a_version_of_capped_rows_that_two_people_agree_on_is_made_again(
     workspace: Workspace,
 ) -> None:
-    workspace = with_dataset(with_recipe(workspace, folds=0, epochs=1), reviewer_rows=3)
+    workspace = with_dataset(with_recipe(workspace, folds=2, epochs=1), reviewer_rows=3)
     several = {review.pair.key for review in workspace.reviews().reviews[:9]}
     file = workspace.registry.directory.parent / "again.jsonl"
     said = [r for r in workspace.reviews().reviews if r.pair.key in several]
@@ -206,8 +206,10 @@ def test_a_version_of_capped_rows_that_two_people_agree_on_is_made_again(
             "premise": review.pair.premise,
             "hypothesis": review.pair.hypothesis,
             "predicted_label": review.predicted_label,
+            "predicted_confidence": review.predicted_confidence,
             "correct_label": review.label,
             "reviewer": "eve",
+            "reviewed_at": "2036-01-01T00:00:00+00:00",
             "group": review.pair.premise.split()[2],
         }
         for review in said

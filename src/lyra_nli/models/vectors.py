@@ -33,7 +33,8 @@ def read_vectors(
         InputError: listing every pair that can't be read.
     """
     rows = encode(base, pairs)
-    vectors = np.empty((len(rows), 2 * base.model.config.hidden_size), dtype=np.float32)
+    hidden: int = base.model.config.hidden_size  # type: ignore[union-attr,assignment]
+    vectors = np.empty((len(rows), 2 * hidden), dtype=np.float32)
     logits = np.empty((len(rows), len(LABELS)), dtype=np.float32)
     device, order = next(base.model.parameters()).device, list(base.labels.order)
     with (
