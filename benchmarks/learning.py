@@ -12,8 +12,8 @@ it: rows of the shipped replay set that nobody learns from).
 - ``compare``: ours against the proposal's recipe on corrections alone, plain LoRA on corrections
   and agreed rows, and full fine-tuning of the base by transformers' Trainer.
 - ``curve``: ours and plain LoRA with 100 to 800 reviews.
-- ``noise``: ours with a share of the corrections turned into another wrong label, and how many of
-  those stand in the upper quarter of the list of suspects.
+- ``noise``: ours with a share of the corrections turned into another wrong label.
+- ``suspects``: how many of those, at 20%, stand in the upper quarter of the list of suspects.
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
 
 Every figure is the mean over the seeds. ``--record FILE`` keeps what was measured and does not
@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 import peers
 import torch
+from cleanlab.rank import get_label_quality_scores
 from domains import read_domain
 from numpy.typing import NDArray
 
@@ -49,19 +50,23 @@ from lyra_nli.evaluation.metrics import brier, ece, mcnemar
 from lyra_nli.labels import INDEX, LABELS, Label
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
-from lyra_nli.records import Example
+from lyra_nli.records import Example, Review, Source
 from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.trainers import trainer_of
-from lyra_nli.training.folds import OutOfFold
 from lyra_nli.training.foreign import foreign_pairs
 from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.trainer import Trainer as LoraTrainer
 
-PARTS = ("compare", "curve", "noise", "ablation")
+PARTS = ("compare", "curve", "noise", "suspects", "ablation")
 REVIEWS = 400
 HOLDOUT = 600
+LISTS = ("all", "slips")
+"""Turned rows among all reviewed ones; those of them that are corrections, among those."""
+
 SUSPECTED = 0.2
-"""Share of turned corrections at which the list of suspects is looked at."""
+"""Share of the corrections that are turned, to look for suspects."""
 GENERAL = 400
 PLAIN: dict[str, Any] = {
     "layers": "all",
@@ -134,6 +139,11 @@ class Task:
     holdout: list[int]
     turned: frozenset[str]
 
+    @property
+    def slips(self) -> frozenset[str]:
+        """The turned rows that are corrections still; the others agree with the base's error."""
+        return self.turned & {e.id for e in self.reviewed if e.source == "correction"}
+
 
 def main() -> None:
     """Run the parts and print their tables."""
@@ -143,7 +153,6 @@ def main() -> None:
     parser.add_argument("--general", type=Path, help="JSONL of general NLI")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--folds", type=int, default=5, help="for the list of suspects")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--record", type=Path, help="JSONL of what was measured")
     options = parser.parse_args()
@@ -160,7 +169,12 @@ def main() -> None:
                 with options.record.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps(line) + "\n")
     for part in options.only:
-        print(f"\n## {part}\n\n{table(part, options.seeds, found)}", flush=True)
+        made = (
+            suspects_table(options.seeds, found)
+            if part == "suspects"
+            else table(part, options.seeds, found)
+        )
+        print(f"\n## {part}\n\n{made}", flush=True)
 
 
 def jobs_of(part: str, seeds: int) -> Iterator[Job]:
@@ -172,7 +186,10 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             sizes = (100, 200, REVIEWS, 800)
             yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
         elif part == "noise":
-            yield from (Job("ours", seed, turned=share) for share in (0.0, 0.1, 0.2, 0.4))
+            shares = (0.0, 0.1, SUSPECTED, 0.4)
+            yield from (Job("ours", seed, turned=share) for share in shares)
+        elif part == "suspects":
+            yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))
         else:
             yield from (Job(way, seed) for way in ABLATION)
 
@@ -192,8 +209,8 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         rows[job.way, job.reviews, job.turned].append(found[job])
     lines = [
         "| | reviews | turned | accuracy (spread) | base | fixed | broken | Brier | base | ECE "
-        "| base | general | base | against ours: p, broken at equal fixed | suspects found |",
-        "|---" * 15 + "|",
+        "| base | general | base | against ours: p, broken at equal fixed |",
+        "|---" * 14 + "|",
     ]
     ours = rows["ours", REVIEWS, 0.0]
     for (way, reviews, turned), each in rows.items():
@@ -207,11 +224,26 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         cells = [mean(name) for name in (*names, "general", "base_general")]
         peer = part == "compare" and way != "ours"
         against = rival(ours, each) if peer else ""
-        listed = mean("suspects") if "suspects" in each[0] else ""
         lines.append(
             f"| {way} | {reviews} | {turned:.0%} | {mean('accuracy')} ({spread}) | "
-            f"{' | '.join(cells)} | {against} | {listed} |"
+            f"{' | '.join(cells)} | {against} |"
         )
+    return "\n".join(lines)
+
+
+def suspects_table(seeds: int, found: dict[Job, dict[str, Any]]) -> str:
+    """What each score puts into the upper quarter, means over the seeds."""
+    rows: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for job in jobs_of("suspects", seeds):
+        rows[job.reviews].append(found[job])
+    lines = [
+        "| reviews | score | turned, of all reviewed | slips, of corrections |",
+        "|---" * 4 + "|",
+    ]
+    for reviews, each in rows.items():
+        for score in dict.fromkeys(name.rpartition(": ")[0] for name in each[0]):
+            shares = (statistics.mean(one[f"{score}: {name}"] for one in each) for name in LISTS)
+            lines.append(f"| {reviews} | {score} | {' | '.join(f'{x:.0%}' for x in shares)} |")
     return "\n".join(lines)
 
 
@@ -240,6 +272,8 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Train once and judge the hold-out."""
     ground = prepare(options.data, options.group, options.general)
     task = make_task(ground, job)
+    if job.way == "suspects":
+        return suspects_found(ground.base, task)
     held = [ground.examples[row] for row in task.holdout]
     way = WAYS[job.way]
     if way.get("full"):
@@ -250,13 +284,12 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         answers = [softmax(judge.logits([e.pair for e in rows])) for rows in (held, ground.general)]
         return figures(ground, task, answers[0], answers[1])
     taught = taught_rows(job, task)
-    changes = {"seed": job.seed, "threads": 1, "folds": options.folds, **way.get("recipe", {})}
+    changes = {"seed": job.seed, "threads": 1, "folds": 0, **way.get("recipe", {})}
     recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
         trainer = trainer_of(ground.base, recipe, log)
         taught += foreign_pairs(taught, recipe.foreign_share, recipe.seed)
         lessons = trainer.lessons(taught)
-        unseen = trainer.out_of_fold(lessons) if job.turned == SUSPECTED else None
         fitted = trainer.fit(lessons, range(len(taught)))
         if way.get("last"):
             trainer.student.take(fitted.weights)
@@ -267,8 +300,6 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
                 trainer.student.strength = strength
                 weaker = figures(ground, task, say(trainer, held))
                 found["weaker"].append((weaker["fixed"], weaker["broken"]))
-        if unseen:
-            found["suspects"] = suspects_found(unseen, task)
     return found
 
 
@@ -307,17 +338,43 @@ def figures(
     return found
 
 
+def suspects_found(base: Base, task: Task) -> dict[str, float]:
+    """Share of the turned rows in the upper quarter of a list, by score and list.
+
+    All turned rows are looked for among all reviewed ones, slips among the corrections. Beside
+    ours, with the same expectations: those of the label alone, and cleanlab's scores, adjusted for
+    how sure each class is expected (Northcutt et al. 2021, Confident learning).
+    """
+    opinions = read_opinions(base, task.reviewed, compute_dtype("auto"))
+    likely, labels = opinions.expected(), opinions.labels
+    scores = {
+        "ours": opinions.suspicion(),
+        "label alone": 1 - likely[np.arange(len(labels)), labels],
+    }
+    for method in ("self_confidence", "normalized_margin"):
+        quality = get_label_quality_scores(labels, likely, method=method, adjust_pred_probs=True)
+        scores[f"cleanlab, {method}"] = 1 - quality
+    corrections = np.array([e.source == "correction" for e in task.reviewed])
+    every = np.ones(len(labels), dtype=bool)
+    turned, slips = (
+        np.array([e.id in ids for e in task.reviewed]) for ids in (task.turned, task.slips)
+    )
+    return {
+        f"{score}: {name}": upper_quarter(values[rows], wrong[rows])
+        for score, values in scores.items()
+        for name, rows, wrong in (("all", every, turned), ("slips", corrections, slips))
+    }
+
+
+def upper_quarter(scores: NDArray[np.float64], wrong: NDArray[np.bool_]) -> float:
+    """Share of the wrong rows that stand in the quarter with the highest scores."""
+    upper = np.argsort(-scores, kind="stable")[: len(scores) // 4]
+    return float(wrong[upper].sum() / max(1, wrong.sum()))
+
+
 def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
     """Class indices [n]."""
     return np.array([INDEX[example.label] for example in examples], dtype=np.int64)
-
-
-def suspects_found(unseen: OutOfFold, task: Task) -> float:
-    """Share of the turned corrections in the upper quarter of the corrections by loss."""
-    losses = {row["id"]: row["loss"] for row in unseen.rows()}
-    listed = [e.id for e in task.reviewed if e.source == "correction" or e.id in task.turned]
-    listed.sort(key=lambda name: -losses[name])
-    return len(task.turned & set(listed[: len(listed) // 4])) / len(task.turned)
 
 
 @cache
@@ -371,12 +428,12 @@ def make_task(ground: Ground, job: Job) -> Task:
 
 def reviewed_row(ground: Ground, row: int, label: Label | None = None) -> Example:
     """A row as people review it: the base's answer tells whether they correct it."""
-    example = ground.examples[row]
+    example, name = ground.examples[row], f"row:{row}"
     label = label or example.label
-    agreed = LABELS[ground.said[row].argmax()] == label
-    return replace(
-        example, id=f"row:{row}", label=label, source="agreed" if agreed else "correction"
-    )
+    said = LABELS[ground.said[row].argmax()]
+    review = Review(name, example.pair, label, said, None, "")
+    source: Source = "correction" if review.corrected else "agreed"
+    return replace(example, id=name, label=label, source=source, review=review)
 
 
 def taught_rows(job: Job, task: Task) -> list[Example]:

@@ -37,6 +37,7 @@ from lyra_nli.trainers import Trainers
 from lyra_nli.training.folds import answer_rows, write_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.suspicion import SUSPECT, suspicions
 from lyra_nli.training.trainer import Trained
 from lyra_nli.witnesses import ANSWERS, Proof, evaluate, with_groups
 from lyra_nli.workspace import Workspace
@@ -101,6 +102,7 @@ def train(
         with clock.step("base model"):
             base = load_base_for(workspace.settings, base_name)
             dataset = dataset.without(misfits(base, dataset.examples()))
+            dataset = dataset.weighed(workspace.settings.dataset)
         with (
             staged(registry.directory) as staging,
             TrainingLog(registry.directory / "runs" / run_id, console) as log,
@@ -119,9 +121,12 @@ def train(
                 verdict, proof = evaluate(
                     workspace, base, staging, dataset, unseen, start=trainers.started_from
                 )
+            with clock.step("suspects"):
+                suspicion = suspicions(base, dataset.examples())
             if dataset.holdout:
                 held = proof.reviewed.answers["candidate"]
                 unseen += answer_rows("holdout", dataset.holdout, held)
+            unseen = [row | {"suspicion": suspicion.get(row["id"])} for row in unseen]
             write_rows(staging / ANSWERS, with_groups(unseen, dataset.examples()))
             origin = trainers.origin()
             manifest = describe(workspace, base, dataset, trained, verdict, proof, origin)
@@ -147,9 +152,8 @@ def train(
                 mark_trained(
                     connection, workspace.generation, ids, version.name, version.lyra_adapter_id
                 )
-            if trained.out_of_fold and not domain:
-                suspects = trained.out_of_fold.suspects()
-                note_suspects(connection, workspace.generation, suspects, version.name)
+                doubtful = {row: value for row, value in suspicion.items() if value > SUSPECT}
+                note_suspects(connection, workspace.generation, doubtful, version.name)
             finish_run(
                 connection,
                 run_id,
@@ -220,6 +224,7 @@ def describe(
             "brier_before": reviewed["base"].brier,
             "brier_after": reviewed["candidate"].brier,
             "learned_from": dict(learned),
+            "people": dataset.people(),
             "aside": len(dataset.aside),
             "domain": dataset.domain,
             "training": trained.figures(),

@@ -82,6 +82,7 @@ class Review:
         predicted_confidence: None when nobody kept it.
         edge_id: the edge that was judged; empty when there was none.
         predicted_by: the model version that judged; empty when unknown.
+        people: how many gave this label: the reviewer, and whoever agreed without seeing it.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Review:
     source_url: str = ""
     edge_id: str = ""
     predicted_by: str = ""
+    people: int = 1
 
     @property
     def corrected(self) -> bool:
@@ -113,6 +115,7 @@ class Example:
         group: rows of one group stand on one side of every split.
         weight: factor on this row's loss.
         review: what a person said of the pair; None for replay. No part of what is learned.
+        people: how many gave this label; what several said of their own accord is surer.
     """
 
     id: str
@@ -122,3 +125,4 @@ class Example:
     group: str
     weight: float = 1.0
     review: Review | None = field(default=None, repr=False, compare=False)
+    people: int = 1

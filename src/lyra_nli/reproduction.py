@@ -13,7 +13,7 @@ from lyra_nli.models.base import load_base
 from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.rows import Version
-from lyra_nli.settings import TrainingSettings
+from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.trainers import trainer_of
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.warm_start import start_again
@@ -34,7 +34,9 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
     )
     if base.fingerprint != manifest.base_fingerprint:
         raise AdapterError(f"{version.name} was trained on other weights of {base.name}")
-    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids)
+    people = manifest.metrics.get("people", {})  # versions of earlier releases counted none
+    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids, people)
+    dataset = dataset.weighed(DatasetSettings.model_validate(manifest.dataset_settings))
     if dataset.content_hash != manifest.dataset_hash:
         raise DatasetError(f"the rows that {version.name} learned from have changed since")
     recipe = recipe_of(manifest)

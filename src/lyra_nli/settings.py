@@ -209,6 +209,11 @@ class DatasetSettings(Section):
     )
     replay_rows: int = Field(250, ge=0, description="general NLI pairs mixed into training")
     replay_file: str | None = Field(None, description="your own JSONL instead of the shipped set")
+    page_rows: int | None = Field(
+        None, ge=1, description="rows that one page may count for in learning; null: all it has"
+    )
+    claim_rows: int | None = Field(None, ge=1, description="likewise, one claim")
+    reviewer_rows: int | None = Field(None, ge=1, description="likewise, one person's reviews")
     seed: int = 13
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,9 @@ from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
 from lyra_nli import loop
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.errors import AdapterError, DatasetError
-from lyra_nli.models.judge import softmax
+from lyra_nli.feedback.importing import import_file
+from lyra_nli.labels import LABELS
+from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.reproduction import reproduce
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.reviews import count_reviews
@@ -160,10 +163,65 @@ def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(workspace: Work
         e.id: e.group for e in outcome.dataset.train if e.source != "replay"
     }
     assert share_right(rows) == pytest.approx(outcome.version.metrics["accuracy_after"])
+    suspicion = {row["id"]: row["suspicion"] for row in rows}
+    assert all(0 <= value <= 1 for value in suspicion.values())
+    assert len(set(suspicion.values())) > 200
     report = (outcome.version.path / "report.md").read_text()
     assert "chosen by 3 folds" in report
     assert report.startswith(f"# Gate report: candidate of {outcome.version.run_id}\n")
     assert (outcome.version.path / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_hundred_reviews_that_teach_nothing_give_no_version_that_serves(
+    tmp_path: Path, seed: int
+) -> None:
+    """The base errs by lot, in two rows of five: nobody can be better, whoever tries is worse."""
+    settings = tiny_settings(tmp_path)
+    init_database(settings.storage.database_path)
+    workspace = with_recipe(Workspace.open(settings), folds=3, seed=seed)
+    base, rng = loop.load_base_for(settings, base_name(workspace)), random.Random(seed)
+    pairs = [pair for pair, _ in reviewed_pairs(100, seed)]
+    said = [answer.label for answer in Judge(base).judge(pairs)]
+    labels = [
+        label if rng.random() < 0.6 else rng.choice([other for other in LABELS if other != label])
+        for label in said
+    ]
+    add_reviews(workspace, tmp_path, list(zip(pairs, labels, strict=True)))
+    workspace = with_dataset(workspace, min_samples=20)
+    outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    assert outcome.verdict.outcome != "pass"
+    assert workspace.registry.active(base_name(workspace)) is None
+
+
+def test_a_version_of_capped_rows_that_two_people_agree_on_is_made_again(
+    workspace: Workspace,
+) -> None:
+    workspace = with_dataset(with_recipe(workspace, folds=2, epochs=1), reviewer_rows=3)
+    several = {review.pair.key for review in workspace.reviews().reviews[:9]}
+    file = workspace.registry.directory.parent / "again.jsonl"
+    said = [r for r in workspace.reviews().reviews if r.pair.key in several]
+    rows = [
+        {
+            "premise": review.pair.premise,
+            "hypothesis": review.pair.hypothesis,
+            "predicted_label": review.predicted_label,
+            "predicted_confidence": review.predicted_confidence,
+            "correct_label": review.label,
+            "reviewer": "eve",
+            "reviewed_at": "2036-01-01T00:00:00+00:00",
+            "group": review.pair.premise.split()[2],
+        }
+        for review in said
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_file(workspace.engine, file)
+    outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    assert outcome.dataset.capped == ((("reviewer", "eve"), 9),)
+    people = workspace.registry.manifest_of(outcome.version).metrics["people"]
+    assert set(people.values()) == {2}
+    assert len(people) == 9
+    assert reproduce(workspace, outcome.version.name).name == outcome.version.name
 
 
 @pytest.mark.parametrize("folds", [3, 0])

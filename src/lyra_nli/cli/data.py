@@ -37,6 +37,7 @@ def show(config: Path | None, db: str | None, base: str | None, as_json: bool) -
     workspace = open_workspace(config, db, read_only=True)
     found = workspace.reviews()
     built = workspace.dataset(base or workspace.settings.nli.fast_model, found.reviews)
+    built = built.weighed(workspace.settings.dataset)
     unusable = found.unusable
     if as_json:
         print_json(_dataset_facts(built, unusable))
@@ -50,11 +51,15 @@ def show(config: Path | None, db: str | None, base: str | None, as_json: bool) -
     judge = "the hold-out" if built.holdout else "folds; every review is learned from"
     click.echo(f"judged by        {judge}")
     click.echo(f"duplicates       {cleaned.duplicates}")
+    click.echo(f"several agree    {len(built.people())}")
     click.echo(f"near-duplicates  {cleaned.near_duplicates}")
     click.echo(f"conflicts        {len(cleaned.conflicts)}")
     for conflict in cleaned.conflicts[:10]:
         others = ", ".join(review.label for review in conflict.overruled)
         click.echo(f"  {conflict.kept.id}: kept {conflict.kept.label}, overruled {others}")
+    click.echo(f"capped           {len(built.capped)}")
+    for (kind, name), rows in built.capped[:10]:
+        click.echo(f"  {kind} {name}: {rows} rows weigh less")
     click.echo(f"empty texts      {len(cleaned.empty)}")
     click.echo(f"unusable rows    {len(unusable)}")
     for line in unusable[:10]:
@@ -121,10 +126,14 @@ def _dataset_facts(built: Dataset, unusable: list[str]) -> dict[str, object]:
         },
         "aside": len(built.aside),
         "duplicates": built.cleaned.duplicates,
+        "agreed_by_several": len(built.people()),
         "near_duplicates": built.cleaned.near_duplicates,
         "conflicts": [
             {"kept": c.kept.id, "label": c.kept.label, "overruled": [r.id for r in c.overruled]}
             for c in built.cleaned.conflicts
+        ],
+        "capped": [
+            {"kind": kind, "name": name, "rows": rows} for (kind, name), rows in built.capped
         ],
         "empty": built.cleaned.empty,
         "unusable": unusable,

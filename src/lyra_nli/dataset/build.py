@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lyra_nli.dataset.caps import Origin, cap
 from lyra_nli.dataset.clean import Cleaned, clean, text_anchors
 from lyra_nli.dataset.domains import find_domain, of_domain
 from lyra_nli.dataset.groups import Row, Side, components, foldable, leaks, tied
@@ -34,6 +35,7 @@ class Dataset:
         learned: ids of rows about which the active version proves nothing: it learned from them,
             or from others of the same page, fragment, claim, group or text.
         domain: the site or group that all reviewed rows are of; empty: of everything.
+        capped: rows of each page, claim or person that has more than it counts for, see `weighed`.
     """
 
     train: tuple[Example, ...]
@@ -45,12 +47,15 @@ class Dataset:
     leaking: tuple[str, ...]
     learned: frozenset[str] = frozenset()
     domain: str = ""
+    capped: tuple[tuple[Origin, int], ...] = ()
 
     @property
     def content_hash(self) -> str:
         """SHA-256 over every example that is learned from or judged on."""
         return _hash(
+            # Rows that one person judged hash as they did before people were counted.
             (e.id, e.pair.premise, e.pair.hypothesis, e.label, e.source, e.weight)
+            + ((e.people,) if e.people > 1 else ())
             for side in self.sides().values()
             for e in side
         )
@@ -79,9 +84,20 @@ class Dataset:
             aside=(*self.aside, *(e for e in self.examples() if e.id in ids)),
         )
 
+    def weighed(self, settings: DatasetSettings) -> Dataset:
+        """The same dataset, where no page, claim or person counts for more than it may."""
+        capped, train = cap([*self.train, *self.dev], settings), len(self.train)
+        return replace(
+            self, train=capped.rows[:train], dev=capped.rows[train:], capped=capped.origins
+        )
+
     def row_ids(self) -> dict[str, list[str]]:
         """Side -> ids of its examples, in order."""
         return {name: [example.id for example in side] for name, side in self.sides().items()}
+
+    def people(self) -> dict[str, int]:
+        """Row id -> how many people gave its label, where several did."""
+        return {e.id: e.people for e in self.examples() if e.people > 1}
 
     def sides(self) -> dict[str, tuple[Example, ...]]:
         """The four sides that have a part in a run."""
@@ -171,16 +187,24 @@ def known(reviews: Sequence[Review], learned: Collection[str]) -> frozenset[str]
 
 
 def rebuild(
-    reviews: Sequence[Review], replay: Sequence[Example], row_ids: Mapping[str, Sequence[str]]
+    reviews: Sequence[Review],
+    replay: Sequence[Example],
+    row_ids: Mapping[str, Sequence[str]],
+    people: Mapping[str, int],
 ) -> Dataset:
-    """The dataset of an earlier run, from the row ids that its manifest keeps.
+    """The dataset of an earlier run, from what its manifest keeps.
+
+    Args:
+        people: row id -> how many had given its label by then, see `Dataset.people`.
 
     Raises:
         DatasetError: naming rows that are gone.
     """
     wanted = {row_id for ids in row_ids.values() for row_id in ids}
     cleaned = clean([review for review in reviews if review.id in wanted])
-    found = {e.id: e for e in replay} | {r.id: example_of(r, r.id) for r in cleaned.reviews}
+    found = {e.id: e for e in replay} | {
+        r.id: example_of(replace(r, people=people.get(r.id, 1)), r.id) for r in cleaned.reviews
+    }
     missing = [i for ids in row_ids.values() for i in ids if i not in found]
     if missing:
         raise DatasetError(
@@ -222,6 +246,7 @@ def example_of(review: Review, group: str) -> Example:
         label=review.label,
         source=source,
         group=group,
+        people=review.people,
         review=review,
     )
 

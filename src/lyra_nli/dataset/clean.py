@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lyra_nli.records import Review, normalise
 
@@ -25,7 +25,7 @@ class Cleaned:
     """Reviews with one label a pair, and what was found on the way.
 
     Attributes:
-        reviews: newest review of every pair, oldest first.
+        reviews: newest review of every pair, oldest first; it counts the people who agree.
         duplicates: further reviews of a pair with the same label.
         near_duplicates: pairs that differ from another one in punctuation alone. They are
             kept, and `anchors` ties them to one side of the split.
@@ -54,7 +54,8 @@ def clean(reviews: Sequence[Review]) -> Cleaned:
         duplicates += len(earlier) - len(overruled)
         if overruled:
             conflicts.append(Conflict(newest, overruled))
-        kept.append(newest)
+        people = _people(newest, same)
+        kept.append(newest if people == newest.people else replace(newest, people=people))
     kept.sort(key=lambda review: (review.reviewed_at, review.id))
     return Cleaned(
         reviews=tuple(kept),
@@ -76,6 +77,13 @@ def text_anchors(review: Review) -> frozenset[str]:
         f"{kind}:{_squash(text)}"
         for kind, text in (("premise", pair.premise), ("hypothesis", pair.hypothesis))
     )
+
+
+def _people(newest: Review, same: Sequence[Review]) -> int:
+    """How many people gave the newest label; those without a name are taken for one."""
+    agreeing = [review for review in same if review.label == newest.label]
+    seconded = sum(review.people - 1 for review in agreeing)
+    return len({review.reviewer for review in agreeing}) + seconded
 
 
 def _squash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Blind second reviews: how far can a human label be trusted? Nothing is changed by them.
+"""Blind second reviews: how far can a human label be trusted? No label is changed by them.
 
 Cohen's kappa is ``(po - pe) / (1 - pe)``: of the agreement that chance leaves open, the share
 that two people reach (J. Cohen, *A coefficient of agreement for nominal scales*, 1960). Its
@@ -28,7 +28,7 @@ from lyra_nli.storage.tables import nli_queue_scores, nli_reviews, nli_second_re
 from lyra_nli.storage.verdicts import Verdicts
 
 DISAGREEMENT_SCORE = 1_000.0
-"""More than any loss: an edge that two people see differently is the most suspect."""
+"""More than any suspicion: an edge that two people see differently is the most suspect."""
 
 MIN_SECONDS = 20
 """With fewer second reviews a large-sample interval says nothing."""

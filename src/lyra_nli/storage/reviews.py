@@ -173,6 +173,7 @@ def _review(table: str, row: Row[Any]) -> Review:
         source_url=(row.source_url if own else "") or row.page_url or "",
         edge_id=row.edge_id or "",
         predicted_by=(row.predicted_by if own else "") or "",
+        people=row.people if own else 1,
     )
 
 

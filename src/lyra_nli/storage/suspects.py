@@ -18,33 +18,33 @@ _SOURCE = "training"
 def note_suspects(
     connection: Connection,
     generation: Generation,
-    losses: Mapping[str, float],
+    suspicion: Mapping[str, float],
     version: str,
 ) -> int:
     """Put reviews into the queue's ``suspect`` order, in place of an earlier training's.
 
     Args:
         connection: in a transaction for writing.
-        losses: `Review.id` -> what its label cost a model that had not learned from it, nats.
+        suspicion: `Review.id` -> how likely its label is wrong, 0 to 1.
         version: the adapter version whose training said so.
 
     Returns:
         How many edges stand in the queue; reviews of files have none.
     """
-    edges = _edges(connection, generation, losses)
-    scores = {edge: losses[review] for edge, review in edges.items()}
+    edges = _edges(connection, generation, suspicion)
+    scores = {edge: suspicion[review] for edge, review in edges.items()}
     details = dict.fromkeys(scores, json.dumps({"version": version}))
     # Where two people disagree, that weighs more, and stays.
     return replace_scores(connection, "suspect", _SOURCE, scores, details)
 
 
 def _edges(
-    connection: Connection, generation: Generation, losses: Mapping[str, float]
+    connection: Connection, generation: Generation, suspicion: Mapping[str, float]
 ) -> dict[str, str]:
     """The edge of each review that has one."""
     tables = Verdicts(generation)
     by_table: dict[str, list[str]] = {}
-    for review in losses:
+    for review in suspicion:
         origin, _, key = review.partition(":")
         by_table.setdefault(origin, []).append(key)
     edges = {key: f"edges:{key}" for key in by_table.get("edges", ())}

@@ -337,7 +337,8 @@ nli_second_reviews = _ours(
     Column("reviewed_at", String(40), nullable=False),
     CheckConstraint(f"label IN {_LABEL_CHECK}", name="ck_second_reviews_label"),
 )
-"""Blind second verdicts: they measure agreement, and change neither edges nor training data."""
+"""Blind second verdicts: they measure agreement, and change neither edges nor labels. A label that
+one of them shares is learned with less doubt."""
 
 nli_leases = _ours(
     "nli_leases",

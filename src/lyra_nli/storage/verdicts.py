@@ -64,10 +64,20 @@ class Verdicts:
         review = self.review
         origin = self._with_edge(review, review.c.edge_id)
         return (
-            select(review, *self._anchors())
+            select(review, (1 + self._seconded()).label("people"), *self._anchors())
             .select_from(self._with_source(origin))
             .where(self.stands())
         )
+
+    def _seconded(self) -> ColumnElement[int]:
+        """Count the blind second looks at a review that came to the same label."""
+        if not self.generation.has("nli_second_reviews", "label"):
+            return literal(0)
+        second = self._table("nli_second_reviews")
+        same = (second.c.review_id == self.review.c.id) & (
+            second.c.label == self.review.c.correct_label
+        )
+        return select(func.count()).select_from(second).where(same).scalar_subquery()
 
     def stands(self) -> ColumnElement[bool]:
         """Tell whether a row of ``nli_reviews`` was not undone."""

@@ -203,9 +203,10 @@ class Fit:
         if not pulled.any():
             return loss
         divergence = functional.kl_div(
-            log_p[pulled], teacher[pulled], log_target=True, reduction="sum"
-        )
-        return loss + self.recipe.kl_weight * divergence
+            log_p[pulled], teacher[pulled], log_target=True, reduction="none"
+        ).sum(dim=1)
+        pull = (divergence * lessons.pulls[index].to(where)[pulled]).sum()
+        return loss + self.recipe.kl_weight * pull
 
     def _figures(self, result: Fitted) -> dict[str, float]:
         """What the log tells of an epoch: the watched rows, and the machine."""

@@ -1,8 +1,8 @@
 """Folds: every reviewed row judged by a student that did not learn from it.
 
 The reviewed rows are cut into K parts, groups whole; each part is judged by a student that
-learned from the others. Their answers choose the strength of the adapter, are what the gate goes
-by while reviews are few, and tell which labels look wrong.
+learned from the others. Their answers choose the strength of the adapter, and are what the gate
+goes by while reviews are few.
 """
 
 from __future__ import annotations
@@ -70,13 +70,6 @@ class OutOfFold:
             others = {strength: each[~own] for strength, each in self.logits.items()}
             answers[own] = self.logits[best_strength(others, self.targets[~own])][own]
         return answers
-
-    def suspects(self) -> dict[str, float]:
-        """Review id -> loss (nats) of the rows to which their students give another label."""
-        logits = self.honest()
-        wrong = logits.argmax(dim=1) != self.targets
-        losses = functional.cross_entropy(logits, self.targets, reduction="none")
-        return {e.id: float(losses[i]) for i, e in enumerate(self.examples) if wrong[i]}
 
     def rows(self) -> list[AnswerRow]:
         """`answer_rows` of the honest answers."""

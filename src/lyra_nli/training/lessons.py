@@ -24,7 +24,9 @@ class Lessons:
     Attributes:
         labels: class indices in the model's own order, int64 [n].
         targets: what to answer, float32 [n, classes]: mostly the label, see `make_lessons`.
-        weights: factor on each row's loss, float32 [n].
+        weights: factor on each row's cross-entropy, float32 [n].
+        pulls: factor on each row's pull towards the base, float32 [n]: what a reviewed row of an
+            origin that has too many weighs, and 1 for the others.
         teacher: the base's log-probabilities, float32 [n, classes]; NaN where a row is not to
             be pulled towards the base.
     """
@@ -34,6 +36,7 @@ class Lessons:
     labels: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    pulls: torch.Tensor
     teacher: torch.Tensor
 
     def __len__(self) -> int:
@@ -43,6 +46,11 @@ class Lessons:
     def lengths(self) -> list[int]:
         """Tokens of each row."""
         return [len(row) for row in self.encoded]
+
+    @property
+    def reviewed(self) -> list[int]:
+        """Rows that a person judged."""
+        return [i for i, example in enumerate(self.examples) if example.source in REVIEWED]
 
     @property
     def uncorrected(self) -> list[int]:
@@ -68,14 +76,16 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
         smoothing: share of a reviewed row's target that is spread over all labels: people err,
             and whoever learns to be certain of them errs with certainty (Szegedy et al. 2016,
             Rethinking the inception architecture, 7; against label noise: Lukasik et al. 2020).
-            Other rows are no single person's word.
+            Of a label that several people gave, each without seeing the other's, it is that
+            share divided by their number. Other rows are no person's word.
 
     Raises:
         InputError: naming every pair that can't be encoded.
     """
     order = base.labels.order
     labels = torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long)
-    doubt = torch.tensor([smoothing if e.source in REVIEWED else 0.0 for e in examples])[:, None]
+    doubts = [smoothing / e.people if e.source in REVIEWED else 0.0 for e in examples]
+    doubt = torch.tensor(doubts)[:, None]
     certain = functional.one_hot(labels, len(order)).float()
     return Lessons(
         examples=tuple(examples),
@@ -83,5 +93,6 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
         labels=labels,
         targets=(1 - doubt) * certain + doubt / len(order),
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
+        pulls=torch.tensor([e.weight if e.source in REVIEWED else 1.0 for e in examples]),
         teacher=torch.full((len(examples), len(order)), float("nan")),
     )

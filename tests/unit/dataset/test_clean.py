@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,3 +123,33 @@ def test_a_premise_is_no_hypothesis():
 
 def test_no_reviews_are_clean():
     assert clean([]) == Cleaned((), 0, (), 0, ())
+
+
+class TestPeople:
+    """How many people gave the label that is kept."""
+
+    def people(self, *rows: Review) -> int:
+        [kept] = clean(rows).reviews
+        return kept.people
+
+    def test_one(self):
+        assert self.people(review("r:1")) == 1
+
+    def test_several_who_agree(self):
+        rows = [replace(review(f"r:{i}"), reviewer=name) for i, name in enumerate(("ann", "bob"))]
+        assert self.people(*rows) == 2
+
+    def test_the_same_person_again_is_one(self):
+        rows = [replace(review(f"r:{i}"), reviewer="ann") for i in range(3)]
+        assert self.people(*rows) == 1
+
+    def test_those_without_a_name_are_one(self):
+        assert self.people(review("r:1"), review("r:2")) == 1
+
+    def test_who_was_overruled_does_not_count(self):
+        other = replace(review("r:1", label="refutes"), reviewer="ann", people=3)
+        assert self.people(other, replace(review("r:2", at="2026-01-02"), reviewer="bob")) == 1
+
+    def test_second_looks_count(self):
+        rows = [replace(review("r:1"), reviewer="ann", people=2), replace(review("r:2"))]
+        assert self.people(*rows) == 3

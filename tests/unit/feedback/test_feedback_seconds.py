@@ -19,6 +19,8 @@ from lyra_nli.feedback.seconds import Agreement, agreement, kappa, second_review
 from lyra_nli.feedback.undo import undo_review
 from lyra_nli.labels import LABELS
 from lyra_nli.storage.engine import read, write
+from lyra_nli.storage.generation import inspect_database
+from lyra_nli.storage.reviews import read_reviews
 from lyra_nli.storage.upgrade import upgrade
 
 PAIRS = list(product(LABELS, LABELS))
@@ -62,6 +64,17 @@ def test_a_second_review_changes_nothing_but_is_counted(world: World) -> None:
         "SELECT id, review_id, edge_id, label, reviewer, reason FROM nli_second_reviews"
     ) == [(answer["second_review_id"], first.review_id, "e0", "refutes", "bob", "agreed")]
     assert world.fetch("SELECT count(*) FROM nli_queue_scores") == [(0,)]
+
+
+def test_who_agrees_is_counted_among_the_people_behind_a_label(world: World) -> None:
+    for edge in ("e0", "e1", "e2"):
+        edge_correct(world.engine, edge, "refutes", reviewer="ann")
+    world.second("e0", "refutes")
+    world.second("e0", "refutes", reviewer="eve")
+    world.second("e1", "neutral")
+    with read(world.engine) as connection:
+        found = read_reviews(connection, inspect_database(world.engine)).reviews
+    assert {review.edge_id: review.people for review in found} == {"e0": 3, "e1": 1, "e2": 1}
 
 
 def test_a_disagreement_makes_the_edge_the_first_suspect(world: World) -> None:

@@ -85,6 +85,26 @@ class TestLearning:
         assert one == other
         assert train(deberta, tmp_path, rows, epochs=1).adapter != one
 
+    @pytest.mark.parametrize(("source", "same"), [("agreed", True), ("foreign", False)])
+    def test_a_reviewed_row_of_no_weight_does_not_pull_either(
+        self, deberta, tmp_path, source, same
+    ):
+        """A foreign pair pulls in full, whatever its label counts for."""
+        rows = examples(16, weight=1.0)
+        muted = examples(16, seed=1, source=source, weight=0.0)
+        # Which label the base gave decides whether a row pulls at all.
+        one, other = (
+            train(
+                deberta,
+                tmp_path,
+                [*rows, *(replace(row, label=label) for row in muted)],
+                kl_weight=1.0,
+                epochs=1,
+            ).adapter
+            for label in ("neutral", "supports")
+        )
+        assert (one == other) == same
+
     def test_balanced_sampling_lengthens_the_epoch(self, deberta, tmp_path):
         rows = [replace(row, label="neutral") for row in examples(30)]
         rows += [replace(row, label="supports") for row in examples(5, seed=2)]
@@ -333,6 +353,13 @@ class TestSmoothing:
         certain = functional.one_hot(lessons.labels, 3).float()
         assert torch.allclose(lessons.targets[:4], 0.7 * certain[:4] + 0.1)
         assert torch.equal(lessons.targets[4:], certain[4:])
+
+    def test_what_several_people_said_is_doubted_less(self, deberta, tmp_path):
+        rows = [replace(row, people=i) for i, row in enumerate(examples(3), 1)]
+        with TrainingLog(tmp_path) as log:
+            lessons = make_trainer(deberta, log, label_smoothing=0.3).lessons(rows)
+        own = lessons.targets[range(3), lessons.labels]
+        assert own.tolist() == pytest.approx([1 - 0.2, 1 - 0.2 / 2, 1 - 0.2 / 3])
 
     @pytest.mark.parametrize(("source", "learned"), [("correction", 0.3), ("replay", 0.0)])
     def test_the_loss_is_that_of_the_targets(self, deberta, tmp_path, source, learned):

@@ -31,7 +31,8 @@ def lessons_of(rows: list[tuple[str, str]]) -> Lessons:
     )
     labels = torch.tensor([INDEX[label] for _, label in rows], dtype=torch.long)
     targets = torch.zeros(len(rows), 3)
-    return Lessons(made, (), labels, targets, torch.ones(len(rows)), torch.zeros(len(rows), 3))
+    ones = torch.ones(len(rows))
+    return Lessons(made, (), labels, targets, ones, ones, torch.zeros(len(rows), 3))
 
 
 SURE = 20.0
@@ -143,12 +144,6 @@ class TestOutOfFold:
         assert unseen.strength == 1.0
         assert torch.equal(unseen.honest(), torch.cat([weak[:2], strong[2:]]))
         assert unseen.folds == 2
-        assert unseen.suspects() == pytest.approx({"r0": SURE, "r1": SURE, "r2": SURE}, abs=1e-3)
-
-    def test_suspects_are_rows_with_another_answer(self):
-        answers = sure("supports", "neutral", "refutes")
-        unseen = out_of({1.0: answers}, ["supports", "supports", "refutes"], [1, 2, 1])
-        assert unseen.suspects() == {"r1": pytest.approx(SURE, abs=1e-3)}
 
     def test_every_row_is_a_line(self, tmp_path):
         answers = torch.tensor([[math.log(2), 0.0, 0.0], [0.0, 0.0, math.log(6)]])

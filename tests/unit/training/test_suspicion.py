@@ -1,0 +1,58 @@
+"""Suspicion: labels held against all the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_training import TURNED, examples
+
+from lyra_nli.labels import LABELS
+from lyra_nli.records import Example, Review
+from lyra_nli.training.opinions import read_opinions
+from lyra_nli.training.suspicion import suspicions
+
+
+def told(row: Example, predicted: str) -> Example:
+    """The row as somebody reviewed it to whom the model had said `predicted`."""
+    review = Review(row.id, row.pair, row.label, predicted, 0.5, "")
+    source = "correction" if review.corrected else "agreed"
+    return replace(row, source=source, review=review)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Example]:
+    """Eighty reviewed rows, the first eight with a wrong label."""
+    rows = [replace(row, label=TURNED[row.label]) for row in examples(8, seed=1)]
+    rows += examples(72, seed=2)
+    return [told(row, LABELS[i % 3]) for i, row in enumerate(rows)]
+
+
+class TestSuspicions:
+    def test_wrong_labels_come_first(self, deberta, rows):
+        found = suspicions(deberta, rows)
+        assert list(found) == [row.id for row in rows]
+        assert all(0 <= value <= 1 for value in found.values())
+        upper = sorted(found, key=lambda name: -found[name])[: len(rows) // 4]
+        assert len({row.id for row in rows[:8]} & set(upper)) >= 6  # by chance: 2
+
+    def test_what_was_predicted_is_ruled_out_of_corrections(self, deberta, rows):
+        read = read_opinions(deberta, rows, torch.float32)
+        expected = [
+            [row.source == "correction" and row.review.predicted_label == label for label in LABELS]
+            for row in rows
+        ]
+        assert read.ruled_out.tolist() == expected
+        assert any(map(any, expected))
+
+    def test_only_what_people_said_is_suspected(self, deberta, rows):
+        others = [*examples(9, seed=3, source="replay"), *examples(9, seed=4, source="foreign")]
+        assert suspicions(deberta, [*others, *rows]) == suspicions(deberta, rows)
+
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_of_one_row_nothing_can_be_told(self, deberta, rows, count):
+        assert suspicions(deberta, rows[:count]) == {}
+
+    def test_two_rows_are_held_against_each_other(self, deberta, rows):
+        assert all(0 <= value <= 1 for value in suspicions(deberta, rows[:2]).values())
