@@ -106,7 +106,8 @@ class Layer:
             deltas: of each owner in the layout.
             last: only the first token of each row is wanted.
         """
-        parts = [(segment.tokens, deltas[segment.owner]) for segment in layout.segments]
+        adapted = any(deltas)
+        parts = [(s.tokens, deltas[s.owner]) for s in layout.segments] if adapted else []
         states = self._product("states", hidden, parts)
         pieces = [
             self._attended(states, chunk, deltas[segment.owner], last)
@@ -116,7 +117,7 @@ class Layer:
         context = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         if last:
             hidden = hidden[layout.starts]
-            parts = [(segment.rows, deltas[segment.owner]) for segment in layout.segments]
+            parts = [(s.rows, deltas[s.owner]) for s in layout.segments] if adapted else []
         after_attention, after_all = self._norms
         hidden = after_attention(self._product("merge", context, parts) + hidden)
         wide = self._product("widen", hidden, parts)
@@ -150,18 +151,21 @@ class Layer:
         rows, length, heads = chunk.count, chunk.length, self._heads
         asked = 1 if last else length
         states = states.view(rows * length, 3 * heads, -1).transpose(0, 1)
-        query, key, value = states.view(3, heads, rows, length, -1)
+        # A batch of matrices, one a head and row.
+        query, key, value = states.reshape(3, heads * rows, length, -1)
         correction = delta.tables.get(self._number) if delta else None
         scores = self._position_scores(states, chunk, correction)[:, :, :asked]
-        scores = torch.baddbmm(
-            scores.reshape(heads * rows, asked, length),
-            query[:, :, :asked].reshape(heads * rows, asked, -1),
-            key.reshape(heads * rows, length, -1).transpose(1, 2),
-        ).view(heads, rows, asked, length)
+        scores = scores.reshape(heads * rows, asked, length)
+        scores = torch.baddbmm(scores, query[:, :asked], key.transpose(1, 2))
         if chunk.blocked is not None:
-            scores.masked_fill_(chunk.blocked, -math.inf)
-        context: torch.Tensor = scores.softmax(dim=-1) @ value
-        context = context.permute(1, 2, 0, 3).reshape(rows * asked, -1)
+            by_row = scores.view(heads, rows, asked, length)
+            by_row.masked_fill_(chunk.blocked, -math.inf)
+        context = torch.bmm(scores.softmax(dim=-1), value)
+        if rows == 1:
+            context = context.transpose(0, 1)
+        else:
+            context = context.view(heads, rows, asked, -1).permute(1, 2, 0, 3)
+        context = context.reshape(rows * asked, -1)
         return context if last or chunk.real is None else context[chunk.real]
 
     def _position_scores(

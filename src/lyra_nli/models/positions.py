@@ -58,10 +58,11 @@ class PositionTables:
         self._heads: int = attention.num_attention_heads
         self._terms = list(_terms(self.kinds, attention, name, reach, scale))
         tables = [
-            (term.scale * term.projection(positions))[term.rows].T.unflatten(0, (self._heads, -1))
+            (term.scale * term.projection(positions))[term.rows].unflatten(1, (self._heads, -1))
             for term in self._terms
         ]
-        self._table = torch.cat(tables).contiguous()
+        # [kinds * heads, columns, head size]: what a row's length uses lies in one piece.
+        self._table = torch.cat(tables, dim=1).transpose(0, 1).contiguous()
 
     @property
     def own_bytes(self) -> int:
@@ -71,7 +72,7 @@ class PositionTables:
     def window(self, length: int, correction: Correction | None = None) -> torch.Tensor:
         """Columns that rows of a length use: [kinds * heads, head size, 2 * length - 1]."""
         used = slice(self._reach - length, self._reach + length - 1)
-        table = self._table[:, :, used]
+        table = self._table[:, used].transpose(1, 2)
         if correction is None:
             return table
         up, along = correction
@@ -82,7 +83,7 @@ class PositionTables:
         if not any(term.name in adapter.matrices for term in self._terms):
             return None
         rank = max(len(a) for a, _ in adapter.matrices.values())
-        columns = self._table.shape[-1]
+        columns = self._table.shape[1]
         ups = self._table.new_zeros(len(self._terms), self._positions.shape[-1], rank)
         alongs = self._table.new_zeros(len(self._terms), rank, columns)
         for up, along, term in zip(ups, alongs, self._terms, strict=True):
