@@ -21,7 +21,8 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode

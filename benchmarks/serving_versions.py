@@ -15,7 +15,8 @@ from serving_engine import Rows, ours
 from serving_tools import Ground, Target, adapter, in_turn, mixed, standing_in
 from transformers import AutoModelForSequenceClassification
 
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.models import starter
 from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base

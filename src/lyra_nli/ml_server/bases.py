@@ -15,7 +15,8 @@ from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
 from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.follow import Follower
 from lyra_nli.ml_server.memory import Memory, Usage, give_back
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.models.base import blank_model, load_base, reach_of
 from lyra_nli.models.engine import expected_bytes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lyra_nli.ml_server.slot import Served
+from lyra_nli.ml_server.served import Served
 from lyra_nli.models.encoding import EncodedPair
 
 _Key = tuple[str, tuple[int, ...], tuple[int, ...]]

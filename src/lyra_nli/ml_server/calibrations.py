@@ -9,7 +9,8 @@ from sqlalchemy.exc import NoSuchTableError
 
 from lyra_nli.errors import StorageError
 from lyra_nli.feedback.calibration import current_calibrator
-from lyra_nli.ml_server.slot import Calibration, Served, Slot
+from lyra_nli.ml_server.served import Calibration, Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.storage.engine import read
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations

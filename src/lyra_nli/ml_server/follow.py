@@ -16,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from lyra_nli.errors import AdapterError, LyraNliError, StorageError
 from lyra_nli.ml_server.calibrations import Calibrations
 from lyra_nli.ml_server.on_trial import OnTrial
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.registry.trials import Trial, TrialKind, Trials
 from lyra_nli.registry.versions import Registry, Version

@@ -10,7 +10,8 @@ import torch
 
 from lyra_nli.errors import AdapterInvalidError, ModelError
 from lyra_nli.labels import LABELS
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.models.judge import judgements, softmax
 from lyra_nli.models.windows import Windows
 from lyra_nli.records import Judgement

@@ -28,8 +28,9 @@ from lyra_nli.ml_server.deadline import deadline
 from lyra_nli.ml_server.judging import judged
 from lyra_nli.ml_server.observer import Observer, Timing
 from lyra_nli.ml_server.question import ACTIVE, BASE, Answer, Opinion, Question, at
+from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.shadowing import Shadow
-from lyra_nli.ml_server.slot import PROBE, Served, Slot
+from lyra_nli.ml_server.slot import PROBE, Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.ml_server.trying import Trying
 from lyra_nli.models.windows import cut

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from lyra_nli.ml_server.served import Served
 from lyra_nli.registry.trials import Trial
-
-if TYPE_CHECKING:
-    from lyra_nli.ml_server.slot import Served
 
 
 @dataclass(slots=True)

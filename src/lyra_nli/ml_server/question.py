@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from lyra_nli.ml_server.observer import Timing
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.records import Judgement, Pair
 
 ACTIVE: Final = "active"

@@ -17,7 +17,8 @@ from typing import Final
 
 from lyra_nli.errors import LyraNliError
 from lyra_nli.ml_server.on_trial import OnTrial
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.monitoring.shadow_rows import JudgedTwice
 from lyra_nli.records import Judgement, Pair

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.ml_server.on_trial import OnTrial
-from lyra_nli.ml_server.slot import Served, Slot
+from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.records import Pair
 
 T = TypeVar("T")
