@@ -153,7 +153,7 @@ class ServerSettings(Section):
     )
     max_pairs: int = Field(1000, ge=1, description="pairs one request may hold")
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
-    batch_tokens: int = Field(4096, ge=1, description="tokens judged at once, of any requests")
+    batch_tokens: int = Field(2048, ge=1, description="tokens judged at once, of any requests")
     batch_wait_ms: float = Field(
         2.0, ge=0, le=1000, description="how long a busy model waits for company; idle: never"
     )

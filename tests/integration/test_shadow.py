@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 from lyra_databases import fetch
+from prometheus_client.parser import text_string_to_metric_families as read_metrics
 from serving_world import PAIRS, World, body, live_server, make_world, wait_until
 from sqlalchemy import insert
 
@@ -141,6 +144,15 @@ def test_it_judges_what_was_answered_and_people_are_shown_where_they_part(
     wait_until(lambda: judged(url) == len(MANY))
     [trial] = status(url)["trials"]
     assert (trial["disagreed"], trial["skipped"], trial["failed"]) == (len(parted), 0, 0)
+    counted_there = {
+        (sample.labels["version"], sample.labels["outcome"]): sample.value
+        for family in read_metrics(httpx.get(f"{url}/metrics", trust_env=False).text)
+        for sample in family.samples
+        if sample.name == "lyra_nli_trial_pairs_total"
+    }
+    assert counted_there == {
+        (V2, outcome): trial[outcome] for outcome in ("judged", "disagreed", "skipped", "failed")
+    }
 
     database = Path(world.database)
     in_queue = "SELECT edge_id FROM nli_queue_scores WHERE kind = 'disagree' AND source = 'shadow'"
@@ -226,6 +238,29 @@ def test_no_more_than_the_budget_and_the_rest_is_skipped(
         assert trial["judged"] < 10, "after each pair it rests a hundred times as long"
     engine_rows = fetch(Path(world.database), "SELECT details_json FROM nli_comparisons")
     assert sum(json.loads(row)["skipped"] for (row,) in engine_rows) == len(MANY) - 10
+
+
+def test_a_server_that_never_rests_judges_a_shadow_within_the_budget(world: World) -> None:
+    asking, answered = threading.Event(), []
+    asking.set()
+    with live_server(with_server(world.settings, shadow_cpu=0.2)) as url, MLClient(url) as client:
+        start(world)
+        wait_until(lambda: running(url) == [("shadow", V2)])
+
+        def caller() -> None:
+            while asking.is_set():
+                answered.append(client.judge(MANY[:2]))
+
+        with ThreadPoolExecutor(4) as callers:
+            running_callers = [callers.submit(caller) for _ in range(4)]
+            try:
+                wait_until(lambda: judged(url) >= 10)
+            finally:
+                asking.clear()
+            for each in running_callers:
+                each.result()
+        [trial] = status(url)["trials"]
+    assert trial["judged"] < len(answered), "the callers, of whom each asks two, come first"
 
 
 def test_a_share_is_drawn(world: World, url: str) -> None:

@@ -34,7 +34,8 @@ def shadow() -> None:
 def start_shadow(name: str, share: float, config: Path | None, db: str | None, reason: str) -> None:
     """Run a version as a shadow on every server of this registry.
 
-    It answers nobody. Servers judge with it when nobody waits, within ml_server.shadow_cpu.
+    It answers nobody. Servers judge with it after the answer has left, a pair at a time and within
+    ml_server.shadow_cpu of the model's time.
 
     The texts of the pairs on which the two disagree are kept, also where monitoring.log_texts is
     off: without them nobody could tell who is right. monitoring.keep_disagreements bounds them.

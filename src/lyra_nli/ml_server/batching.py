@@ -86,7 +86,8 @@ class Batcher:
         When the caller is cancelled, what no batch has taken yet is never judged.
 
         Args:
-            background: judge when nobody waits, however long that takes.
+            background: one small batch after each batch of others. So no load starves it, and
+                whoever asks for it keeps to a budget of its own.
 
         Raises:
             BusyError: so many pairs wait already that these are not taken.
@@ -118,16 +119,21 @@ class Batcher:
             )
 
     async def _run(self) -> None:
-        """Judge batch after batch until nothing waits."""
+        """Judge until nothing waits: a batch of those who wait, one of the background, by turns."""
+        room = self._settings.batch_tokens
         company = 0
         while self._waiting or self._background:
             if company > 1:
                 await self._gather()
-            room = self._settings.batch_tokens
             batch = self._next(self._waiting, room)
-            batch = batch or self._next(self._background, min(room, BACKGROUND_TOKENS))
             company = len(batch)
-            await self._judge(batch)
+            if batch:
+                began = time.monotonic()
+                await self._judge(batch)
+                tokens = sum(len(task.rows[i]) for task, own in batch for i in own)
+                self._speed = tokens / (time.monotonic() - began)
+            if small := self._next(self._background, min(room, BACKGROUND_TOKENS)):
+                await self._judge(small)
 
     async def _gather(self) -> None:
         """Wait a little for those who were just answered: they tend to come back at once."""
@@ -166,7 +172,6 @@ class Batcher:
 
     async def _judge(self, batch: Sequence[tuple[_Task, list[int]]]) -> None:
         """One forward pass. What goes wrong in it is told to those who asked, not to the others."""
-        began = time.monotonic()
         rows = [task.rows[i] for task, own in batch for i in own]
         variants = [task.variants[i] for task, own in batch for i in own]
         work = asyncio.wrap_future(self._executor.submit(batch[0][0].engine.logits, rows, variants))
@@ -181,7 +186,6 @@ class Batcher:
                 if not task.answer.done():
                     task.answer.set_exception(error)
             return
-        self._speed = sum(map(len, rows)) / (time.monotonic() - began)
         logits = iter(work.result())
         for task, own in batch:
             task.put(own, [next(logits) for _ in own])

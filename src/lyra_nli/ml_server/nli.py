@@ -251,7 +251,7 @@ class NLIService:
             self._shadow.saw(opinion.slot, live, question.pairs, said, *names)
 
     async def _again(self, slot: Slot, served: Served, pair: Pair) -> tuple[Judgement, float]:
-        """Judge a pair when nobody waits; tells too how many seconds the model took."""
+        """Judge a pair between two batches; tells too how many seconds the model took."""
         overlap = self._nli.overlap(None)
         [judgement], began = await self._judged(slot, [served], [pair], overlap, background=True)
         return judgement, time.monotonic() - began

@@ -21,6 +21,9 @@ from lyra_nli.settings import Settings
 FRESH_SECONDS: Final = 5.0
 """The database is read again after this; scrapes in between share one reading."""
 
+OUTCOMES: Final = ("judged", "disagreed", "skipped", "failed")
+"""Of a pair on trial, as in ``Tally``."""
+
 Samples = Mapping[tuple[str, ...], float]
 
 
@@ -91,6 +94,16 @@ class ServiceCollector:
             (),
             {(): status["follow_error"] is None},
         )
+        trials = CounterMetricFamily(
+            "lyra_nli_trial_pairs",
+            "Pairs of the open shadow and canary; a disagreement of a shadow was judged, too",
+            labels=("kind", "base_model", "version", "outcome"),
+        )
+        for trial in status["trials"]:
+            for outcome in OUTCOMES:
+                labels = (trial["kind"], trial["base_model"], trial["version"], outcome)
+                trials.add_metric(labels, trial[outcome])
+        yield trials
         log = status["prediction_log"]
         yield CounterMetricFamily(
             "lyra_nli_predictions_logged", "Pairs written to the log", log["written"]

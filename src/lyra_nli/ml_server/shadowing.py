@@ -1,7 +1,8 @@
-"""Shadow: a version on trial judges live pairs again, once they are answered and nobody waits.
+"""Shadow: a version on trial judges live pairs again, once they are answered.
 
-One pair at a time, in the background of the batches, and after each pair a pause: so the model
-spends no more than a set share of its time on shadows. What does not fit is skipped and counted.
+One pair at a time, between two batches of the callers, and after each pair a pause: so the model
+spends no more than a set share of its time on shadows, and some of it under any load. What does
+not fit is skipped and counted.
 """
 
 from __future__ import annotations

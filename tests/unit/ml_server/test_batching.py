@@ -143,7 +143,7 @@ def test_of_what_is_late_the_rest_is_not_judged(engine):
     run(ServerSettings(batch_tokens=10), scenario)
 
 
-def test_the_background_waits_until_nobody_else_does(engine):
+def test_the_background_goes_after_those_who_wait(engine):
     async def scenario(batcher: Batcher) -> None:
         first = await held(batcher, engine, 5)
         late = asyncio.create_task(batcher.logits(engine, rows(6), [None], background=True))
@@ -152,7 +152,7 @@ def test_the_background_waits_until_nobody_else_does(engine):
         await asyncio.sleep(0)
         engine.gate.set()
         await asyncio.gather(first, late, urgent)
-        assert engine.batches == [[5], [7], [6]]
+        assert engine.batches == [[5], [6], [7]]
 
     run(ServerSettings(), scenario)
 
@@ -202,7 +202,7 @@ def test_one_row_that_breaks_a_batch_fails_alone(engine):
     run(ServerSettings(), scenario)
 
 
-def test_what_waits_in_the_background_goes_last_and_in_small_batches(engine):
+def test_the_background_is_judged_in_small_batches_by_turns_with_who_waits(engine):
     async def scenario(batcher: Batcher) -> None:
         first = await held(batcher, engine, 5)
         later = [
@@ -214,6 +214,23 @@ def test_what_waits_in_the_background_goes_last_and_in_small_batches(engine):
         await asyncio.sleep(0)
         engine.gate.set()
         await asyncio.gather(first, sooner, *later)
-        assert engine.batches == [[5], [6], [300], [301], [600]]
+        assert engine.batches == [[5], [300], [6], [301], [600]]
+
+    run(ServerSettings(), scenario)
+
+
+def test_callers_that_never_rest_do_not_starve_the_background(engine):
+    async def scenario(batcher: Batcher) -> None:
+        async def caller() -> None:
+            while not shadows.done():
+                await batcher.logits(engine, rows(5), [None])
+
+        async def background() -> None:
+            for _ in range(10):
+                await batcher.logits(engine, rows(9), [None], background=True)
+
+        shadows = asyncio.create_task(background())
+        async with asyncio.timeout(10):
+            await asyncio.gather(shadows, *(caller() for _ in range(3)))
 
     run(ServerSettings(), scenario)
