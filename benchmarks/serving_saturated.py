@@ -1,18 +1,21 @@
 """Saturated: the active version changes a thousand times while 32 clients ask without pause.
 
-A swap is what happens when another process activates a version: a row in the registry, which the
-service then follows. Both versions are resident, as the active and the previous one always are.
+A swap is that another process activates a version, which is a row in the registry that the service
+then follows. Both versions are resident, as the active and the previous one always are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from serving_tools import Ground, Target, mixed, of_length, project, registry_of
@@ -70,6 +73,8 @@ async def measured(
 ) -> tuple[Seen, Seen, str]:
     """The calm phases, those with swaps, and the precision of the answers."""
     service = NLIService(settings)
+    other = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    other.submit(int).result()  # is there, before anything is timed
     await service.start()
     try:
         precision = service.status()["precision"]
@@ -81,26 +86,30 @@ async def measured(
             f"\n{len(told_apart)} of {len(pairs)} pairs tell the two versions apart, and are asked"
         )
         calm, swapping = Seen(), Seen()
+        swap = partial(swapped, service, settings, other)
         for _ in range(ROUNDS):
             for seen, swaps in ((calm, 0), (swapping, SWAPS // ROUNDS)):
                 phase = Phase(service, told_apart, expected, tolerance, seen)
-                await phase.run(seconds / ROUNDS / 2, swaps, settings, names)
+                turns = [partial(swap, names[(n + 1) % 2]) for n in range(swaps)]
+                await phase.run(seconds / ROUNDS / 2, turns)
         return calm, swapping, precision
     finally:
+        other.shutdown()
         await service.close()
 
 
-async def swap(service: NLIService, settings: Settings, name: str) -> None:
-    """Activate a version as another process does, and have the service look."""
-
-    def activate() -> None:
-        with registry_of(settings) as registry:
-            registry.activate(name, who="benchmark", reason="a swap")
-
-    await asyncio.to_thread(activate)
+async def swapped(service: NLIService, settings: Settings, other: Executor, name: str) -> None:
+    """Have another process activate a version, and the service look."""
+    await asyncio.get_running_loop().run_in_executor(other, activate, settings, name)
     await service.follow()
     if service.status()["version"] != name:
         raise RuntimeError(service.status()["follow_error"])
+
+
+def activate(settings: Settings, name: str) -> None:
+    """What the other process does."""
+    with registry_of(settings) as registry:
+        registry.activate(name, who="benchmark", reason="a swap")
 
 
 async def alone(service: NLIService, name: str, pairs: Sequence[Pair]) -> dict[Pair, Judgement]:
@@ -124,15 +133,13 @@ class Phase:
     seen: Seen
     over: bool = False
 
-    async def run(
-        self, seconds: float, swaps: int, settings: Settings, names: Sequence[str]
-    ) -> None:
-        """So many swaps, evenly over the time, and no client ends before the last of them."""
+    async def run(self, seconds: float, swaps: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        """Swap evenly over the time; no client ends before the last swap."""
         end = time.monotonic() + seconds
         clients = [asyncio.create_task(self._client(number)) for number in range(CLIENTS)]
-        for number in range(swaps):
-            await asyncio.sleep(max(0.0, end - time.monotonic()) / (swaps - number))
-            await swap(self.service, settings, names[(number + 1) % 2])
+        for number, swap in enumerate(swaps):
+            await asyncio.sleep(max(0.0, end - time.monotonic()) / (len(swaps) - number))
+            await swap()
         await asyncio.sleep(max(0.0, end - time.monotonic()))
         self.over = True
         await asyncio.gather(*clients)

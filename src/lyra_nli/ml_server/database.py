@@ -1,4 +1,4 @@
-"""The database behind feedback and dashboard: kept open, and opened anew when the file changes."""
+"""A database that is kept open, and opened anew when the file changes."""
 
 from __future__ import annotations
 

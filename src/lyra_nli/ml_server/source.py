@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
+from lyra_nli.ml_server.database import Database
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
 from lyra_nli.storage.engine import database_exists, open_database
@@ -17,14 +18,15 @@ from lyra_nli.storage.engine import database_exists, open_database
 class RegistrySource:
     """Opens the registry of the settings' database.
 
-    Every use opens the database anew (about a millisecond): a file that is made, replaced or
-    removed while the server runs is seen at the next look, and threads share no connection.
+    A file that is made, replaced or removed while the server runs is seen at the next look, and
+    threads share no connection.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._location = settings.storage.database_path
         database_exists(self._location)  # a URL that can't be read ends the start, not a request
         self._busy_timeout = settings.storage.busy_timeout_seconds
+        self._to_read = Database(settings.storage, read_only=True)
         self.directory = Path(settings.nli.adapters_dir)
 
     @property
@@ -46,7 +48,10 @@ class RegistrySource:
         Raises:
             StorageError: when there is no database, or it can't be read.
         """
-        engine = open_database(self._location, read_only=read_only, busy_timeout=self._busy_timeout)
+        if read_only:
+            yield Registry(self._to_read.engine(), self.directory)
+            return
+        engine = open_database(self._location, busy_timeout=self._busy_timeout)
         try:
             yield Registry(engine, self.directory)
         finally:

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from lyra_nli.errors import InputError, StorageError
 
@@ -37,7 +37,8 @@ def open_database(
     Args:
         location: a path to a SQLite file, or a SQLAlchemy URL (SQLite or PostgreSQL).
         read_only: open it so that nothing can be changed. Works on a SQLite file and folder
-            without write permission, also when the file is in WAL mode.
+            without write permission, also when the file is in WAL mode. A SQLite file is
+            opened anew for each connection: how it may be read changes with who writes it.
         create: make a missing SQLite file (and its folder) instead of complaining; the new
             file is in WAL mode. An existing file keeps the journal mode that it has.
         busy_timeout: seconds to wait for another writer.
@@ -243,7 +244,11 @@ def _open_sqlite(path: Path, *, read_only: bool, create: bool, busy_timeout: flo
             uri + immutable, uri=True, timeout=busy_timeout, check_same_thread=False
         )
 
-    engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        creator=connect,
+        poolclass=NullPool if read_only else None,
+    )
     _configure_sqlite(engine, wal=new)
     return engine
 
