@@ -176,7 +176,7 @@ def test_the_watch_ends_one_that_is_corrected_more_often(
     assert "no canary answers" in call("canary status").output
     call("canary start v2 --share 1 --reason try")
     wait_until(lambda: running(url) == [("canary", V2)])
-    assert f"canary {V2}, 1 of the traffic" in call("canary status").output
+    assert f"canary {V2}, 100% of the traffic" in call("canary status").output
     assert {result["adapter"] for result in ask(url, PAIRS)} == {V2}
     report = call("canary report").output
     assert f"{V1}     corrected nothing counted yet" in report

@@ -52,8 +52,8 @@ def print_trial(trial: Trial) -> None:
     """Say what is, or was, on trial."""
     why = f" ({trial.reason})" if trial.reason else ""
     click.echo(
-        f"{trial.kind} {trial.version}, {trial.share:.4g} of the traffic of {trial.base_model}, "
-        f"since {trial.started_at[:16]} by {trial.started_by}{why}"
+        f"{trial.kind} {trial.version}, {100 * trial.share:.4g}% of the traffic of "
+        f"{trial.base_model}, since {trial.started_at[:16]} by {trial.started_by}{why}"
     )
     if trial.ended_at:
         why = f": {trial.end_reason}" if trial.end_reason else ""

@@ -63,7 +63,7 @@ def read_trials(connection: Connection, **conditions: str | None) -> list[Trial]
 def start_trial(connection: Connection, trial: Trial) -> Trial:
     """Write a new trial, and its event."""
     connection.execute(insert(nli_trials).values(asdict(trial)))
-    said = ": ".join(filter(None, [f"{trial.share:.4g} of the traffic", trial.reason]))
+    said = ": ".join(filter(None, [f"{100 * trial.share:.4g}% of the traffic", trial.reason]))
     _note(connection, trial, "start", trial.started_by, said)
     return trial
 

@@ -32,7 +32,8 @@ def run(world: World, work: Callable[[NLIService], Awaitable[None]]) -> None:
 def threshold(world: World) -> tuple[float, int]:
     """Below which the fast model is unsure of one pair; and the pair."""
     fast = [judgement.confidence for judgement in Judge(world.fast).judge(PAIRS)]
-    return sorted(fast)[1], fast.index(min(fast))
+    unsure, next_one, *_ = sorted(fast)
+    return (unsure + next_one) / 2, fast.index(unsure)
 
 
 class TestCascade:

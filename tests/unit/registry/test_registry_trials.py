@@ -40,7 +40,7 @@ def test_it_is_open_until_it_is_ended_and_the_history_has_both(
         (e.action, e.from_version, e.to_version, e.who, e.reason)
         for e in trials.registry.events(BASE)
     ] == [
-        ("shadow_start", None, "lora-lyra-v1", "ada", "0.2 of the traffic: looks good"),
+        ("shadow_start", None, "lora-lyra-v1", "ada", "20% of the traffic: looks good"),
         ("shadow_end", "lora-lyra-v1", None, "bob", "seen enough"),
     ]
     start(trials)
