@@ -12,7 +12,8 @@ it: rows of the shipped replay set that nobody learns from).
 - ``compare``: ours against the proposal's recipe on corrections alone, plain LoRA on corrections
   and agreed rows, and full fine-tuning of the base by transformers' Trainer.
 - ``curve``: ours and plain LoRA with 100 to 800 reviews.
-- ``noise``: ours with a share of the corrections turned into another wrong label.
+- ``noise``: ours with a share of the corrections turned into another wrong label; and with every
+  reviewed row weighed by how likely its label is right, as the list of suspects has it.
 - ``suspects``: how many of those, at 20%, stand in the upper quarter of the list of suspects.
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
 
@@ -24,17 +25,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import multiprocessing
-import os
 import random
 import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +41,7 @@ import torch
 from cleanlab.rank import get_label_quality_scores
 from domains import read_domain
 from numpy.typing import NDArray
+from recording import add_options, run_jobs
 
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier, ece, mcnemar
@@ -62,6 +60,10 @@ from lyra_nli.training.trainer import Trainer as LoraTrainer
 PARTS = ("compare", "curve", "noise", "suspects", "ablation")
 REVIEWS = 400
 HOLDOUT = 600
+LAST_COLUMN = {
+    "compare": "against ours: p, broken at equal fixed",
+    "noise": "of its own gain on right labels",
+}
 LISTS = ("all", "slips")
 """Turned rows among all reviewed ones; those of them that are corrections, among those."""
 
@@ -77,6 +79,8 @@ PLAIN: dict[str, Any] = {
     "foreign_share": 0.0,
 }
 """LoRA as most people would set it up: no replay, no pull, no smoothing, the last weights."""
+
+DOUBTED = "suspects weigh less"
 
 WAYS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -100,6 +104,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "balanced labels": {"recipe": {"sampling": "balanced"}},
     "corrections twice": {"weight": 2.0},
     "rank 16": {"recipe": {"rank": 16}},
+    DOUBTED: {"doubted": True},
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
 
@@ -153,21 +158,10 @@ def main() -> None:
     parser.add_argument("--general", type=Path, help="JSONL of general NLI")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--record", type=Path, help="JSONL of what was measured")
+    add_options(parser)
     options = parser.parse_args()
-    found = dict(recorded(options.record)) if options.record else {}
     wanted = [job for part in options.only for job in jobs_of(part, options.seeds)]
-    missing = [job for job in dict.fromkeys(wanted) if job not in found]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
-        running = {pool.submit(measure, job, options): job for job in missing}
-        for future in as_completed(running):
-            found[running[future]] = future.result()
-            if options.record:
-                line = {**asdict(running[future]), "found": future.result()}
-                with options.record.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(line) + "\n")
+    found = run_jobs(wanted, partial(measure, options=options), options, Job)
     for part in options.only:
         made = (
             suspects_table(options.seeds, found)
@@ -187,19 +181,11 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
         elif part == "noise":
             shares = (0.0, 0.1, SUSPECTED, 0.4)
-            yield from (Job("ours", seed, turned=share) for share in shares)
+            yield from (Job(way, seed, turned=t) for way in ("ours", DOUBTED) for t in shares)
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))
         else:
             yield from (Job(way, seed) for way in ABLATION)
-
-
-def recorded(file: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """What an earlier run measured."""
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    for line in map(json.loads, lines):
-        found = line.pop("found")
-        yield Job(**line), found
 
 
 def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
@@ -209,7 +195,7 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         rows[job.way, job.reviews, job.turned].append(found[job])
     lines = [
         "| | reviews | turned | accuracy (spread) | base | fixed | broken | Brier | base | ECE "
-        "| base | general | base | against ours: p, broken at equal fixed |",
+        f"| base | general | base | {LAST_COLUMN.get(part, '')} |",
         "|---" * 14 + "|",
     ]
     ours = rows["ours", REVIEWS, 0.0]
@@ -222,13 +208,21 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         spread = f"{min(accuracies):.3f} to {max(accuracies):.3f}"
         names = ("base_accuracy", "fixed", "broken", "brier", "base_brier", "ece", "base_ece")
         cells = [mean(name) for name in (*names, "general", "base_general")]
-        peer = part == "compare" and way != "ours"
-        against = rival(ours, each) if peer else ""
+        last = ""
+        if part == "compare" and way != "ours":
+            last = rival(ours, each)
+        elif part == "noise":
+            last = f"{gain(each) / gain(rows[way, reviews, 0.0]):.0%}"
         lines.append(
             f"| {way} | {reviews} | {turned:.0%} | {mean('accuracy')} ({spread}) | "
-            f"{' | '.join(cells)} | {against} |"
+            f"{' | '.join(cells)} | {last} |"
         )
     return "\n".join(lines)
+
+
+def gain(each: Sequence[dict[str, Any]]) -> float:
+    """Mean accuracy over the base's."""
+    return statistics.mean(float(one["accuracy"] - one["base_accuracy"]) for one in each)
 
 
 def suspects_table(seeds: int, found: dict[Job, dict[str, Any]]) -> str:
@@ -283,7 +277,7 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         judge = Judge(ground.base, model.eval())
         answers = [softmax(judge.logits([e.pair for e in rows])) for rows in (held, ground.general)]
         return figures(ground, task, answers[0], answers[1])
-    taught = taught_rows(job, task)
+    taught = taught_rows(ground.base, job, task)
     changes = {"seed": job.seed, "threads": 1, "folds": 0, **way.get("recipe", {})}
     recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
@@ -436,10 +430,13 @@ def reviewed_row(ground: Ground, row: int, label: Label | None = None) -> Exampl
     return replace(example, id=name, label=label, source=source, review=review)
 
 
-def taught_rows(job: Job, task: Task) -> list[Example]:
+def taught_rows(base: Base, job: Job, task: Task) -> list[Example]:
     """The reviewed rows and the replayed ones, as the way has them."""
     way = WAYS[job.way]
     rows = [e for e in task.reviewed if way.get("only", e.source) == e.source]
+    if way.get("doubted"):
+        doubts = read_opinions(base, rows, compute_dtype("auto")).suspicion()
+        rows = [replace(e, weight=1 - doubt) for e, doubt in zip(rows, doubts, strict=True)]
     if "weight" in way:
         rows = [replace(e, weight=way["weight"]) if e.source == "correction" else e for e in rows]
     return [*rows, *replay_rows()[0][: way.get("replay", DatasetSettings().replay_rows)]]

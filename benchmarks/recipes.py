@@ -18,22 +18,18 @@ measured and does not measure it again. Jobs run side by side, one thread each.
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-import os
 import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import learning
-import torch
 from domains import invent_domain, read_domain
+from recording import add_options, run_jobs
 
 from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.trainers import trainer_of
@@ -84,17 +80,8 @@ Found = dict[Job, dict[str, Any]]
 def main() -> None:
     """Measure what is missing, and print the tables."""
     options = read_options()
-    found: Found = dict(recorded(options.record)) if options.record else {}
-    missing = [] if options.only_table else [j for j in jobs_of(options) if j not in found]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
-        running = {pool.submit(measure, job, options): job for job in missing}
-        for future in as_completed(running):
-            found[running[future]] = future.result()
-            if options.record:
-                line = {**asdict(running[future]), "found": future.result()}
-                with options.record.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(line) + "\n")
+    jobs = () if options.only_table else jobs_of(options)
+    found = run_jobs(jobs, partial(measure, options=options), options, Job)
     for row in tables(found):
         print(row)
 
@@ -109,8 +96,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", choices=GRID, default=list(GRID))
     parser.add_argument("--reviews", type=int, default=learning.REVIEWS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--record", type=Path, help="JSONL of what was measured")
+    add_options(parser)
     parser.add_argument("--only-table", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if options.only_table and not options.record:
@@ -127,14 +113,6 @@ def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
     for seed in range(options.seeds):
         for domain in options.domains:
             yield from (Job(domain, recipe, seed, options.reviews) for recipe in options.recipes)
-
-
-def recorded(file: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """What an earlier run measured."""
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    for line in map(json.loads, lines):
-        found = line.pop("found")
-        yield Job(**line), found
 
 
 def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Trainings side by side, one thread each, and a record of what came of them.
+
+A record is JSONL: the fields of a job, and under ``found`` what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+J = TypeVar("J", bound="DataclassInstance")
+Found = dict[str, Any]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """``--jobs`` and ``--record``."""
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--record", type=Path, help="JSONL of what was measured")
+
+
+def recorded(file: Path | None, kind: type[J]) -> dict[J, Found]:
+    """What earlier runs measured."""
+    lines = file.read_text("utf-8").splitlines() if file and file.is_file() else []
+    jobs = [json.loads(line) for line in lines]
+    return {kind(**{k: v for k, v in job.items() if k != "found"}): job["found"] for job in jobs}
+
+
+def run_jobs(
+    jobs: Iterable[J], measure: Callable[[J], Found], options: argparse.Namespace, kind: type[J]
+) -> dict[J, Found]:
+    """What the record holds already, and what these jobs add to it.
+
+    Args:
+        measure: can be pickled; each call has a process for itself meanwhile, and one thread.
+        options: with those of `add_options`.
+    """
+    found = recorded(options.record, kind)
+    missing = [job for job in dict.fromkeys(jobs) if job not in found]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(measure, job): job for job in missing}
+        for future in as_completed(running):
+            job, found[running[future]] = running[future], future.result()
+            if options.record:
+                with options.record.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({**asdict(job), "found": found[job]}) + "\n")
+    return found
