@@ -37,8 +37,7 @@ def open_database(
     Args:
         location: a path to a SQLite file, or a SQLAlchemy URL (SQLite or PostgreSQL).
         read_only: open it so that nothing can be changed. Works on a SQLite file and folder
-            without write permission, also when the file is in WAL mode. A SQLite file is
-            opened anew for each connection: how it may be read changes with who writes it.
+            without write permission, also when the file is in WAL mode.
         create: make a missing SQLite file (and its folder) instead of complaining; the new
             file is in WAL mode. An existing file keeps the journal mode that it has.
         busy_timeout: seconds to wait for another writer.
@@ -244,10 +243,12 @@ def _open_sqlite(path: Path, *, read_only: bool, create: bool, busy_timeout: flo
             uri + immutable, uri=True, timeout=busy_timeout, check_same_thread=False
         )
 
+    # An immutable connection would not see what others write later, so it is not kept.
+    kept = not read_only or _can_write_beside(path)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         creator=connect,
-        poolclass=NullPool if read_only else None,
+        poolclass=None if kept else NullPool,
     )
     _configure_sqlite(engine, wal=new)
     return engine
@@ -260,7 +261,7 @@ def _must_be_immutable(path: Path) -> bool:
     as it is, which is safe: nobody has it open for writing, or the companions would be there.
     """
     path = path.resolve()
-    if os.access(path.parent, os.W_OK):
+    if _can_write_beside(path):
         return False
     complaint = _complaint(path)
     if "unable to open" not in complaint and "readonly" not in complaint:
@@ -273,6 +274,10 @@ def _must_be_immutable(path: Path) -> bool:
             hint="Copy both files to a folder that you can write, and use that copy.",
         )
     return True
+
+
+def _can_write_beside(path: Path) -> bool:
+    return os.access(path.resolve().parent, os.W_OK)
 
 
 def _configure_sqlite(engine: Engine, *, wal: bool) -> None:

@@ -6,8 +6,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -229,11 +229,12 @@ from sqlalchemy import text
 from lyra_nli.errors import StorageError
 from lyra_nli.storage.engine import open_database, read
 engine = open_database(sys.argv[1], read_only=True)
-try:
-    with read(engine) as connection:
-        print(connection.execute(text("SELECT count(*) FROM t")).scalar())
-except StorageError as error:
-    print(error)
+for _ in sys.stdin:
+    try:
+        with read(engine) as connection:
+            print(connection.execute(text("SELECT count(*) FROM t")).scalar(), flush=True)
+    except StorageError as error:
+        print(*str(error).split(), flush=True)
 """
 
 
@@ -247,15 +248,35 @@ def bound_by_permissions() -> list[str]:
     return [setpriv, "--bounding-set=-dac_override,-dac_read_search"]
 
 
-def read_where_nothing_can_be_written(folder: Path) -> str:
+@contextmanager
+def reader_where_nothing_can_be_written(folder: Path) -> Iterator[Callable[[], str]]:
+    """A process that reads the database, with the same engine, each time that it is asked."""
     for file in folder.iterdir():
         file.chmod(0o444)
     folder.chmod(0o555)
-    try:
-        command = [*bound_by_permissions(), sys.executable, "-c", READ, str(folder / "a.db")]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    finally:
-        folder.chmod(0o755)
+    command = [*bound_by_permissions(), sys.executable, "-c", READ, str(folder / "a.db")]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    with process as process:
+        assert process.stdin
+        assert process.stdout
+        reading, asking = process.stdout, process.stdin
+
+        def ask() -> str:
+            asking.write("read\n")
+            return reading.readline().strip()
+
+        try:
+            yield ask
+        finally:
+            folder.chmod(0o755)
+    assert process.returncode == 0
+
+
+def read_where_nothing_can_be_written(folder: Path) -> str:
+    with reader_where_nothing_can_be_written(folder) as ask:
+        return ask()
 
 
 def make_wal_file(path: Path) -> sqlite3.Connection:
@@ -286,3 +307,15 @@ def test_a_log_that_cant_be_read_is_not_passed_over(tmp_path: Path) -> None:
         for name in ("a.db", "a.db-wal"):
             shutil.copy(tmp_path / "d" / name, tmp_path / "copy" / name)
     assert "changes in a.db-wal" in read_where_nothing_can_be_written(tmp_path / "copy")
+
+
+def test_who_reads_for_long_in_a_read_only_folder_sees_what_others_write(tmp_path: Path) -> None:
+    make_wal_file(tmp_path / "d" / "a.db").close()
+    with reader_where_nothing_can_be_written(tmp_path / "d") as ask:
+        assert ask() == "1"
+        for path in (tmp_path / "d", tmp_path / "d" / "a.db"):
+            path.chmod(0o755)
+        with closing(sqlite3.connect(tmp_path / "d" / "a.db")) as writer:
+            writer.execute("INSERT INTO t VALUES (2)")
+            writer.commit()
+            assert ask() == "2"
