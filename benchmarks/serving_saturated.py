@@ -15,16 +15,18 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-from serving_tools import Ground, Target, mixed, of_length, project, registry_of
+from serving_tools import Ground, Target, mixed, of_length, project
 
 from lyra_nli.errors import LyraNliError
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.records import Judgement, Pair
+from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings
+from lyra_nli.storage.engine import open_database
 
 CLIENTS, SWAPS, ROUNDS = 32, 1000, 10
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}
@@ -45,7 +47,7 @@ class Seen:
         return 1000 * statistics.quantiles(self.times, n=100)[percent - 1]
 
 
-def saturated(ground: Ground, seconds: float = 200) -> list[Target]:
+def saturated(ground: Ground, seconds: float = 400) -> list[Target]:
     """Phases with and without swaps in turn, the same load in both."""
     base = ground.base
     some = of_length(base, mixed(ground.pairs), 64, seed=4)
@@ -100,16 +102,22 @@ async def measured(
 
 async def swapped(service: NLIService, settings: Settings, other: Executor, name: str) -> None:
     """Have another process activate a version, and the service look."""
-    await asyncio.get_running_loop().run_in_executor(other, activate, settings, name)
+    place = (settings.storage.database_path, settings.nli.adapters_dir)
+    await asyncio.get_running_loop().run_in_executor(other, activate, *place, name)
     await service.follow()
     if service.status()["version"] != name:
         raise RuntimeError(service.status()["follow_error"])
 
 
-def activate(settings: Settings, name: str) -> None:
+def activate(database: str, adapters: str, name: str) -> None:
     """What the other process does."""
-    with registry_of(settings) as registry:
-        registry.activate(name, who="benchmark", reason="a swap")
+    registry_at(database, adapters).activate(name, who="benchmark", reason="a swap")
+
+
+@cache
+def registry_at(database: str, adapters: str) -> Registry:
+    """Kept open, as by another server in which people activate versions."""
+    return Registry(open_database(database), Path(adapters))
 
 
 async def alone(service: NLIService, name: str, pairs: Sequence[Pair]) -> dict[Pair, Judgement]:

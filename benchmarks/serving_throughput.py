@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from onnx_serving import exported
 from sentence_transformers import CrossEncoder
-from serving_tools import Ground, Target, in_turn, mixed, of_length
+from serving_tools import Ground, Target, in_turn, mixed, of_length, precisions
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.models import starter
 from lyra_nli.models.base import Base
-from lyra_nli.settings import Settings
+from lyra_nli.models.encoding import encode
+from lyra_nli.models.linear import FrozenLinear
+from lyra_nli.settings import ServerSettings, Settings
 
 COUNT = 384
 
@@ -24,13 +26,14 @@ def throughput(ground: Ground) -> list[Target]:
     """Texts in, probabilities out, as each is used: predict in batches of 32, and our service."""
     base, threads = ground.base, ground.threads
     some = of_length(base, mixed(ground.pairs), COUNT, seed=3)
+    tokens = sum(map(len, encode(base, some)))
     texts = [(pair.premise, pair.hypothesis) for pair in some]
     plain, by_onnx = cross_encoder(), cross_encoder()
     by_onnx.transformers_model.forward = onnx_forward(exported(base, threads))
     with asyncio.Runner() as runner:
         services = {
             f"ours, {precision}": runner.run(started(precision, threads))
-            for precision in ("fp32", "bf16")
+            for precision in precisions()
         }
 
         def ours(service: NLIService) -> Callable[[], Any]:
@@ -40,9 +43,13 @@ def throughput(ground: Ground) -> list[Target]:
             "CrossEncoder.predict": lambda: plain.predict(texts, batch_size=32),
             "the same over ONNX Runtime": lambda: by_onnx.predict(texts, batch_size=32),
             **{name: ours(service) for name, service in services.items()},
+            **{
+                f"nothing but the matrix products, {name}": products(base, dtype, tokens)
+                for name, dtype in precisions().items()
+            },
         }
         ms = in_turn(ways, -(-ground.repeat // 5))
-        check(ways, base)
+        check(ways, services, base)
         for service in services.values():
             runner.run(service.close())
     print(f"\n| {COUNT} pairs of 20 to 200 tokens | seconds | pairs a second | faster | |")
@@ -52,7 +59,7 @@ def throughput(ground: Ground) -> list[Target]:
         faster = " | ".join(f"{peer / each:.1f}x" for peer in peers)
         print(f"| {name} | {each / 1000:.2f} | {1000 * COUNT / each:.1f} | {faster} |")
     print("\nfaster than CrossEncoder.predict, and than the same over ONNX Runtime")
-    best = min(ms["ours, fp32"], ms["ours, bf16"])
+    best = min(ms[name] for name in services)
     return [
         Target(f"mixed lengths: {factor:g}x {name}", f"{peer / best:.1f}x", peer >= factor * best)
         for name, peer, factor in zip(
@@ -93,14 +100,44 @@ async def started(precision: str, threads: int) -> NLIService:
     return service
 
 
-def check(ways: Mapping[str, Callable[[], Any]], base: Base) -> None:
+def products(base: Base, dtype: torch.dtype, tokens: int) -> Callable[[], None]:
+    """The products of so many tokens with weights like the encoder's, and nothing else.
+
+    In batches and precisions as the engine has them, and of the last layer only what it needs:
+    this is left of a judgement when all else costs nothing.
+    """
+    config: Any = base.model.config
+    size, inner = config.hidden_size, config.intermediate_size
+    shapes = [
+        (3 * size, size, torch.float32),
+        *((size, size, dtype), (inner, size, dtype), (size, inner, dtype)),
+    ]
+    every = shapes * (config.num_hidden_layers - 1) + shapes[:1]
+    weights = [
+        (FrozenLinear(torch.randn(wide, deep), torch.zeros(wide), kind), (deep, kind))
+        for wide, deep, kind in every
+    ]
+    rows = ServerSettings().batch_tokens
+    inputs = {(deep, kind): torch.randn(rows, deep).to(kind) for _, deep, kind in shapes}
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            for start in range(0, tokens, rows):
+                for product, kind in weights:
+                    product(inputs[kind][: tokens - start])
+
+    return multiply
+
+
+def check(ways: Mapping[str, Callable[[], Any]], services: Collection[str], base: Base) -> None:
     """All say the same, so that they may be compared."""
-    said = {name: way() for name, way in ways.items()}
+    peers = ("CrossEncoder.predict", "the same over ONNX Runtime")
+    said = {name: ways[name]() for name in (*peers, *services)}
     expected = torch.tensor(said["CrossEncoder.predict"]).argmax(1)
     onnx = torch.tensor(said["the same over ONNX Runtime"]).argmax(1)
     rows = {"ONNX Runtime": (onnx == expected).double().mean().item()}
     names = [base.labels.raw_names[list(base.labels.order).index(i)] for i in range(3)]
-    for name in ("ours, fp32", "ours, bf16"):
+    for name in services:
         labels = [judgement.raw_label for judgement in said[name].judgements]
         same = [label == names[i] for label, i in zip(labels, expected.tolist(), strict=True)]
         rows[name] = sum(same) / len(same)

@@ -34,6 +34,7 @@ from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import open_database
 from lyra_nli.storage.upgrade import init_database
+from lyra_nli.training.machine import compute_dtype
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,19 @@ class Ground:
 
 @dataclass(frozen=True)
 class Target:
-    """What the project set itself, and what this run says of it."""
+    """What the project set itself, and what this run says of it; None: it can't say."""
 
     name: str
     measured: str
-    met: bool
+    met: bool | None
+
+
+def precisions() -> dict[str, torch.dtype]:
+    """What this processor multiplies natively, by the name that `nli.precision` has for it."""
+    native = {"fp32": torch.float32}
+    if compute_dtype("auto") == torch.bfloat16:
+        native["bf16"] = torch.bfloat16
+    return native
 
 
 def read(files: Sequence[Path]) -> list[Pair]:

@@ -12,7 +12,7 @@ import psutil
 import torch
 from peft import PeftModel
 from serving_engine import Rows, ours
-from serving_tools import Ground, Target, adapter, in_turn, mixed, standing_in
+from serving_tools import Ground, Target, adapter, in_turn, mixed, precisions, standing_in
 from transformers import AutoModelForSequenceClassification
 
 from lyra_nli.ml_server.served import Served
@@ -38,7 +38,7 @@ def versions(ground: Ground) -> list[Target]:
     kept = []
     with tempfile.TemporaryDirectory() as folder:
         paths = [adapter(base, Path(folder) / str(seed), seed) for seed in range(8)]
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        for name, dtype in precisions().items():
             engine = engine_of(base, dtype)
             ready = [engine.variant(read_adapter(base, path)) for path in paths]
             ways = {

@@ -167,7 +167,7 @@ class ServerSettings(Section):
         0, ge=0, description="answers kept for exact repeats by the same weights"
     )
     shadow_cpu: Share = Field(
-        0.05, description="of the time, that the model may judge for a shadow; 0: never"
+        0.03, description="of the time, that the model may judge for a shadow; 0: never"
     )
     admin_token: SecretStr | None = Field(
         None,
