@@ -142,8 +142,11 @@ class DebertaEngine:
     def logits(self, rows: Sequence[EncodedPair], variants: Sequence[Delta | None]) -> torch.Tensor:
         """See `Engine`."""
         owners: dict[Delta | None, int] = {}
-        layout = lay_out(rows, [owners.setdefault(delta, len(owners)) for delta in variants])
-        layout = layout.to(self.model.classifier.weight.device)
+        layout = lay_out(
+            rows,
+            [owners.setdefault(delta, len(owners)) for delta in variants],
+            self.model.classifier.weight.device,
+        )
         deltas = list(owners)
         with torch.inference_mode():
             hidden = self.model.deberta.embeddings(**layout.inputs)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
@@ -10,10 +11,12 @@ import torch
 
 from lyra_nli.models.encoding import EncodedPair
 
+_CPU = torch.device("cpu")
 _RATIO = 1.35
 """How much longer a chunk's longest row may be than its shortest: only attention pads."""
-_CELLS = 2**21
-"""Position scores of a chunk: tokens times lengths; what still fits the processor's cache."""
+_CELLS = 2**16
+"""Position scores of a chunk, for one head and kind: tokens times distances. On a processor a
+dozen of them fit its cache; a GPU, which has few calls to make, takes all that is there."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,16 @@ class Layout:
         return replace(self, starts=self.starts.to(device), inputs=inputs, segments=segments)
 
 
-def lay_out(rows: Sequence[EncodedPair], owners: Sequence[int]) -> Layout:
+def lay_out(
+    rows: Sequence[EncodedPair], owners: Sequence[int], device: torch.device = _CPU
+) -> Layout:
     """Lay rows end to end.
 
     Args:
         owners: whose weights judge each row.
+        device: where they are judged.
     """
+    cells = _CELLS if device.type == "cpu" else sys.maxsize
     order = sorted(range(len(rows)), key=lambda i: (owners[i], -len(rows[i])))
     lengths = [len(rows[i]) for i in order]
     starts = [0, *accumulate(lengths)]
@@ -114,7 +121,7 @@ def lay_out(rows: Sequence[EncodedPair], owners: Sequence[int]) -> Layout:
                 owner,
                 slice(starts[own.start], starts[own.stop]),
                 own,
-                tuple(_chunk(part, lengths, starts) for part in _parts(own, lengths)),
+                tuple(_chunk(part, lengths, starts) for part in _parts(own, lengths, cells)),
             )
         )
     inputs = {
@@ -127,15 +134,15 @@ def lay_out(rows: Sequence[EncodedPair], owners: Sequence[int]) -> Layout:
         torch.tensor(starts[:-1]),
         {name: torch.tensor([values]) for name, values in inputs.items()},
         tuple(segments),
-    )
+    ).to(device)
 
 
-def _parts(rows: slice, lengths: Sequence[int]) -> Iterator[slice]:
+def _parts(rows: slice, lengths: Sequence[int], cells: int) -> Iterator[slice]:
     """Cut rows, the longest first, into chunks."""
     start = rows.start
     for place in range(start + 1, rows.stop):
         longest = lengths[start]
-        much = (place + 1 - start) * longest * 2 * longest > _CELLS
+        much = (place + 1 - start) * longest * 2 * longest > cells
         if much or lengths[place] * _RATIO < longest:
             yield slice(start, place)
             start = place

@@ -23,7 +23,12 @@ class FrozenLinear:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> None:
         self._bias, weight = bias.detach().to(dtype), weight.detach().to(dtype).contiguous()
-        self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.enabled
+        self._packed = (
+            weight.device.type == "cpu"
+            and torch.backends.mkldnn.enabled
+            # oneDNN refuses bfloat16 on processors that would emulate it; torch does not.
+            and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        )
         self._weight = (
             torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._packed else weight
         )
