@@ -23,6 +23,7 @@ from tiny_models import make_tiny_model
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.main import create_app
 from lyra_nli.models.base import Base, load_base
+from lyra_nli.models.judge import Judge
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.artifact import Manifest, staged
 from lyra_nli.registry.versions import Registry, Version
@@ -172,6 +173,13 @@ def body(pairs: list[Pair], **more: Any) -> dict[str, Any]:
         ],
         **more,
     }
+
+
+def threshold(world: World) -> tuple[float, int]:
+    """Below which the fast model is unsure of one pair, with room for rounding; and the pair."""
+    fast = [judgement.confidence for judgement in Judge(world.fast).judge(PAIRS)]
+    unsure, next_one, *_ = sorted(fast)
+    return (unsure + next_one) / 2, fast.index(unsure)
 
 
 def alike(answers: Sequence[Judgement], expected: Sequence[Judgement]) -> bool:

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_world import PAIRS, Tensors, World, alike, body, live_server, make_world, wait_until
+from serving_world import (
+    PAIRS,
+    Tensors,
+    World,
+    alike,
+    body,
+    live_server,
+    make_world,
+    threshold,
+    wait_until,
+)
 
 from lyra_nli.client import AsyncMLClient, MLClient, async_nli_judge, nli_judge
 from lyra_nli.errors import ServerError
@@ -184,19 +194,18 @@ def test_swaps_under_load_lose_no_request_and_mix_no_versions(world: World, url:
 
 def test_fast_then_slow(world: World, url: str) -> None:
     fast = Judge(world.fast).judge(PAIRS)
-    threshold = sorted(judgement.confidence for judgement in fast)[1]
-    [unsure] = [i for i, judgement in enumerate(fast) if judgement.confidence < threshold]
+    below, unsure = threshold(world)
     expected = list(fast)
     [expected[unsure]] = Judge(world.slow).judge([PAIRS[unsure]])
     assert expected != fast
 
     async def through_async() -> None:
         async with AsyncMLClient(url) as client:
-            assert alike(await async_nli_judge(client, PAIRS, threshold), expected)
+            assert alike(await async_nli_judge(client, PAIRS, below), expected)
             assert (await client.health())["models_loaded"]["nli_slow"] is True
 
     with MLClient(url) as client:
-        assert alike(nli_judge(client, PAIRS, threshold), expected)
+        assert alike(nli_judge(client, PAIRS, below), expected)
     asyncio.run(through_async())
 
 

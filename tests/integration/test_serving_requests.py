@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner
-from serving_world import PAIRS, World, alike, body, live_server, make_world, wait_until
+from serving_world import PAIRS, World, alike, body, live_server, make_world, threshold, wait_until
 
 from lyra_nli.cli.main import cli
 from lyra_nli.client import AsyncMLClient, MLClient, nli_judge
@@ -43,15 +43,14 @@ def post(url: str, **request: object) -> httpx.Response:
 
 
 def test_the_server_does_what_nli_judge_does(world: World, url: str) -> None:
-    fast = [judgement.confidence for judgement in Judge(world.fast).judge(PAIRS)]
-    below = sorted(fast)[1]
+    below, unsure = threshold(world)
     with MLClient(url) as client:
         expected = nli_judge(client, PAIRS, below)
         assert alike(client.judge(PAIRS, slow_below=below), expected)
     results = post(url, **body(PAIRS), slow_below=below).json()["results"]
     nli = world.settings.nli
-    for result, sure in zip(results, [confidence >= below for confidence in fast], strict=True):
-        assert result["base_model"] == (nli.fast_model if sure else nli.slow_model)
+    for number, result in enumerate(results):
+        assert result["base_model"] == (nli.slow_model if number == unsure else nli.fast_model)
         assert result["model_version"].startswith(result["base_model"])
 
     async def through_async() -> list[Judgement]:

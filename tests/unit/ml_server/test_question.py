@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
-from serving_world import PAIRS, World, alike
+from serving_world import PAIRS, World, alike, threshold
 
 from lyra_nli.errors import LateError, ModelError
 from lyra_nli.ml_server.nli import NLIService
@@ -27,13 +27,6 @@ def run(world: World, work: Callable[[NLIService], Awaitable[None]]) -> None:
             await service.close()
 
     asyncio.run(all_of_it())
-
-
-def threshold(world: World) -> tuple[float, int]:
-    """Below which the fast model is unsure of one pair; and the pair."""
-    fast = [judgement.confidence for judgement in Judge(world.fast).judge(PAIRS)]
-    unsure, next_one, *_ = sorted(fast)
-    return (unsure + next_one) / 2, fast.index(unsure)
 
 
 class TestCascade:
