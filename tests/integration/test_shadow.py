@@ -240,7 +240,7 @@ def test_no_more_than_the_budget_and_the_rest_is_skipped(
     assert sum(json.loads(row)["skipped"] for (row,) in engine_rows) == len(MANY) - 10
 
 
-def test_a_server_that_never_rests_judges_a_shadow_within_the_budget(world: World) -> None:
+def test_a_server_that_never_rests_judges_a_shadow_too(world: World) -> None:
     asking, answered = threading.Event(), []
     asking.set()
     with live_server(with_server(world.settings, shadow_cpu=0.2)) as url, MLClient(url) as client:

@@ -129,9 +129,9 @@ class Batcher:
             company = len(batch)
             if batch:
                 began = time.monotonic()
-                await self._judge(batch)
-                tokens = sum(len(task.rows[i]) for task, own in batch for i in own)
-                self._speed = tokens / (time.monotonic() - began)
+                if await self._judge(batch):
+                    tokens = sum(len(task.rows[i]) for task, own in batch for i in own)
+                    self._speed = tokens / (time.monotonic() - began)
             if small := self._next(self._background, min(room, BACKGROUND_TOKENS)):
                 await self._judge(small)
 
@@ -170,8 +170,11 @@ class Batcher:
                 queue.remove(task)
         return batch
 
-    async def _judge(self, batch: Sequence[tuple[_Task, list[int]]]) -> None:
-        """One forward pass. What goes wrong in it is told to those who asked, not to the others."""
+    async def _judge(self, batch: Sequence[tuple[_Task, list[int]]]) -> bool:
+        """One forward pass; tells whether it went well.
+
+        What goes wrong in it is told to those who asked, not to the others.
+        """
         rows = [task.rows[i] for task, own in batch for i in own]
         variants = [task.variants[i] for task, own in batch for i in own]
         work = asyncio.wrap_future(self._executor.submit(batch[0][0].engine.logits, rows, variants))
@@ -180,12 +183,13 @@ class Batcher:
         if isinstance(error, Exception) and len(batch) > 1:  # whose fault is it?
             for alone in batch:
                 await self._judge([alone])
-            return
+            return False
         if error is not None:
             for task, _ in batch:
                 if not task.answer.done():
                     task.answer.set_exception(error)
-            return
+            return False
         logits = iter(work.result())
         for task, own in batch:
             task.put(own, [next(logits) for _ in own])
+        return True

@@ -143,7 +143,7 @@ def test_of_what_is_late_the_rest_is_not_judged(engine):
     run(ServerSettings(batch_tokens=10), scenario)
 
 
-def test_the_background_goes_after_those_who_wait(engine):
+def test_the_background_has_its_turn_after_the_batch_that_runs(engine):
     async def scenario(batcher: Batcher) -> None:
         first = await held(batcher, engine, 5)
         late = asyncio.create_task(batcher.logits(engine, rows(6), [None], background=True))
