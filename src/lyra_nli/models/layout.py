@@ -11,7 +11,6 @@ import torch
 
 from lyra_nli.models.encoding import EncodedPair
 
-_CPU = torch.device("cpu")
 _RATIO = 1.35
 """How much longer a chunk's longest row may be than its shortest: only attention pads."""
 _CELLS = 2**16
@@ -99,9 +98,7 @@ class Layout:
         return replace(self, starts=self.starts.to(device), inputs=inputs, segments=segments)
 
 
-def lay_out(
-    rows: Sequence[EncodedPair], owners: Sequence[int], device: torch.device = _CPU
-) -> Layout:
+def lay_out(rows: Sequence[EncodedPair], owners: Sequence[int], device: torch.device) -> Layout:
     """Lay rows end to end.
 
     Args:
