@@ -10,7 +10,7 @@ default recipe's shape. Peers and ours are called in turn; medians. Parts:
 - ``precision``: labels and probabilities of bf16 against transformers' float32, on --data or the
   demo's pairs.
 - ``throughput``: 384 pairs of 20 to 200 tokens by sentence-transformers' ``CrossEncoder.predict``,
-  by the same over ONNX Runtime, and by our service.
+  by the same over ONNX Runtime, and by our service; and the matrix products alone, as a bound.
 - ``versions``: 32 rows of one version and of eight, in one pass.
 - ``server``: 32 clients that send single pairs over HTTP, to ours and to a server like Lyra's,
   which judges pair by pair with a transformers pipeline.
