@@ -38,7 +38,7 @@ from torch import nn
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier
 from lyra_nli.labels import INDEX
-from lyra_nli.models.adapter import adapted_model, save_adapter
+from lyra_nli.models.adapter import merged_model, read_adapter, save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
@@ -174,7 +174,7 @@ def train_ours(base: Base, task: Task, row: Row) -> nn.Module:
         save_adapter(base, trainer.student.model, recipe, Path(folder), trained.strength)
         row.adapter_mb = (Path(folder) / "adapter_model.safetensors").stat().st_size / 2**20
         row.trained_share = trained.trainable / trained.total
-        return adapted_model(base, Path(folder))
+        return merged_model(base, read_adapter(base, Path(folder)))
 
 
 def train_proposal(base: Base, task: Task, row: Row, *, corrections_only: bool) -> nn.Module:

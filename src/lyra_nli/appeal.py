@@ -95,13 +95,14 @@ def _prove(
             f"{version.name} can't be judged again: the rows that it was judged on are gone",
             hint="They are the reviews that its out_of_fold.jsonl names.",
         )
+    plain = Judge(base, batch_size=workspace.settings.nli.batch_size)
     witnesses = {
-        "base": Witness(Judge(base, batch_size=workspace.settings.nli.batch_size)),
-        "candidate": witness_of(workspace, base, version, frozenset()),
+        "base": Witness(plain),
+        "candidate": witness_of(workspace, plain, version, frozenset()),
     }
     if opponent:
         learned = known(reviews, workspace.registry.manifest_of(opponent).learned)
-        witnesses["active"] = witness_of(workspace, base, opponent, learned)
+        witnesses["active"] = witness_of(workspace, plain, opponent, learned)
     replayed = {example.id: example for example in workspace.replay()}
     general = [replayed[row] for row in manifest.row_ids["general"] if row in replayed]
     proof = gather(witnesses, rows if held else (), () if held else rows, general)

@@ -14,7 +14,6 @@ from lyra_nli.errors import ModelError
 from lyra_nli.feedback.queue import MAX_ITEMS, QueueItem, next_items
 from lyra_nli.labels import LABELS
 from lyra_nli.loop import load_base_for
-from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Pair
 from lyra_nli.storage.engine import new_id, now, write
@@ -170,13 +169,14 @@ def _judge(workspace: Workspace, name: str) -> Judge:
     if name == "slow":
         slow = load_base_for(settings, settings.nli.slow_model)
         return Judge(slow, adapter="slow", batch_size=size)
-    base: Base = load_base_for(settings, settings.nli.fast_model)
+    base = load_base_for(settings, settings.nli.fast_model)
+    plain = Judge(base, batch_size=size)
     if name == "base":
-        return Judge(base, batch_size=size)
+        return plain
     version = workspace.registry.resolve(name, base.name)
     if version is None:
         raise ModelError(
             f"no version of {base.name} is active",
             hint="Compare with `base`, or activate a version.",
         )
-    return judge_of(workspace, base, version)
+    return judge_of(workspace, plain, version)

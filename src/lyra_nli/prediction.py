@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from lyra_nli.errors import InputError
 from lyra_nli.hosts import site_of
 from lyra_nli.loop import load_base_for
-from lyra_nli.models.adapter import adapted_model
+from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.encoding import misfit
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import MAX_TEXT_CHARS, Judgement, Pair
@@ -61,6 +61,8 @@ class Judges:
         name = base_name or settings.nli.fast_model
         version = self._version(adapter or "active", name)
         self.base = load_base_for(settings, name)
+        size, overlap = settings.nli.batch_size, settings.nli.overlap()
+        self._plain = Judge(self.base, batch_size=size, overlap=overlap)
         self.default = self._opened[adapter or "active"] = self._judge(version)
 
     def of(self, row: Row) -> Judge:
@@ -95,12 +97,10 @@ class Judges:
         return version
 
     def _judge(self, version: Version | None) -> Judge:
-        size, overlap = self._settings.nli.batch_size, self._settings.nli.overlap()
         if version is None:
-            return Judge(self.base, batch_size=size, overlap=overlap)
+            return self._plain
         check_base(read_manifest(version.path), self.base.name, self.base.fingerprint)
-        model = adapted_model(self.base, version.path)
-        return Judge(self.base, model, version.name, size, overlap)
+        return self._plain.adapted(read_adapter(self.base, version.path), version.name)
 
 
 def predict_one(judge: Judge, premise: str, hypothesis: str) -> dict[str, Any]:

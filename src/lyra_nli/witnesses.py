@@ -21,7 +21,7 @@ from lyra_nli.evaluation.arrays import Probabilities
 from lyra_nli.evaluation.evidence import Evidence
 from lyra_nli.evaluation.gate import Kind, Verdict, judge_candidate
 from lyra_nli.labels import LABELS
-from lyra_nli.models.adapter import adapted_model
+from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
@@ -112,17 +112,17 @@ def evaluate(
     Returns:
         The verdict, and what it rests on.
     """
-    size = workspace.settings.nli.batch_size
     active = workspace.registry.active(base.name)
-    adapted = Judge(base, adapted_model(base, adapter_dir), "candidate", size)
+    plain = Judge(base, batch_size=workspace.settings.nli.batch_size)
+    adapted = plain.adapted(read_adapter(base, adapter_dir), "candidate")
     answered = unseen_by(unseen)
     witnesses = {
-        "base": Witness(Judge(base, batch_size=size)),
+        "base": Witness(plain),
         # What its start had learned from, general NLI too, it can't be asked either.
         "candidate": Witness(adapted, dataset.learned if start else frozenset(), answered),
     }
     if active:
-        witnesses["active"] = witness_of(workspace, base, active, dataset.learned)
+        witnesses["active"] = witness_of(workspace, plain, active, dataset.learned)
     folded = [example for example in dataset.train if example.id in answered]
     proof = gather(witnesses, dataset.holdout, folded, dataset.general)
     with read(workspace.engine) as connection:
@@ -163,26 +163,26 @@ def gather(
     return Proof("out of fold", reviewed, others, Evidence(rows, {"candidate": saved}))
 
 
-def judge_of(workspace: Workspace, base: Base, version: Version) -> Judge:
-    """A registered version, ready to judge.
+def judge_of(workspace: Workspace, plain: Judge, version: Version) -> Judge:
+    """A registered version of a base that judges already, ready to judge beside it.
 
     Raises:
         AdapterInvalidError: its files do not verify, or were made for other weights.
     """
+    base = plain.base
     check_base(workspace.registry.verify(version.name), base.name, base.fingerprint)
-    size = workspace.settings.nli.batch_size
-    return Judge(base, adapted_model(base, version.path), version.name, size)
+    return plain.adapted(read_adapter(base, version.path), version.name)
 
 
 def witness_of(
-    workspace: Workspace, base: Base, version: Version, learned: frozenset[str]
+    workspace: Workspace, plain: Judge, version: Version, learned: frozenset[str]
 ) -> Witness:
     """A registered version, with what its training kept of the rows that it learned from.
 
     Raises:
         AdapterInvalidError: as `judge_of`.
     """
-    judge = judge_of(workspace, base, version)
+    judge = judge_of(workspace, plain, version)
     return Witness(judge, learned, unseen_by(read_answers(version.path)))
 
 

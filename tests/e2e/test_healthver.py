@@ -20,7 +20,7 @@ from lyra_nli import loop
 from lyra_nli.evaluation.metrics import brier
 from lyra_nli.feedback.importing import import_file
 from lyra_nli.labels import INDEX
-from lyra_nli.models.adapter import adapted_model
+from lyra_nli.models.adapter import merged_model, read_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Pair
@@ -51,7 +51,7 @@ class Trained:
     holdout: list[dict[str, str]]
 
     def logits(self, pairs: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
-        adapted = adapted_model(self.base, self.outcome.version.path)
+        adapted = merged_model(self.base, read_adapter(self.base, self.outcome.version.path))
         return Judge(self.base).logits(pairs), Judge(self.base, adapted).logits(pairs)
 
 

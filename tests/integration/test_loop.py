@@ -252,7 +252,7 @@ def test_the_active_version_answers_for_what_it_had_not_seen(
     add_reviews(workspace, tmp_path, [*fresh_topics, *known_topics])
     dataset = workspace.dataset(base_name(workspace), workspace.enough_reviews())
     base = loop.load_base_for(workspace.settings, base_name(workspace))
-    witness = witness_of(workspace, base, first.version, dataset.learned)
+    witness = witness_of(workspace, Judge(base), first.version, dataset.learned)
 
     rows = [example for example in dataset.train if example.source != "replay"]
     said = witness.answers(rows)

@@ -143,9 +143,9 @@ def test_a_start_answers_as_the_version_whatever_alpha(
 
 
 def _adapted(base, version: Version):
-    from lyra_nli.models.adapter import adapted_model
+    from lyra_nli.models.adapter import merged_model, read_adapter
 
-    return adapted_model(base, version.path)
+    return merged_model(base, read_adapter(base, version.path))
 
 
 def test_a_warm_start_is_judged_by_what_the_start_had_not_seen(

@@ -74,19 +74,11 @@ def save_adapter(
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def adapted_model(base: Base, adapter_dir: Path) -> nn.Module:
+def merged_model(base: Base, adapter: Adapter) -> nn.Module:
     """The base with an adapter merged in.
 
     Only touched matrices are new tensors, built in float32; all others are the base's own.
-
-    Raises:
-        AdapterInvalidError: naming everything that is wrong with the adapter's files.
     """
-    return merged_model(base, read_adapter(base, adapter_dir))
-
-
-def merged_model(base: Base, adapter: Adapter) -> nn.Module:
-    """See `adapted_model`."""
     weights = {}
     for module, (a, b) in adapter.matrices.items():
         weight = base.model.get_parameter(f"{module}.weight")

@@ -35,6 +35,7 @@ from lyra_nli.models.encoder import is_disentangled
 from lyra_nli.models.encoding import EncodedPair, collate
 from lyra_nli.models.layer import Layer
 from lyra_nli.models.layout import lay_out
+from lyra_nli.models.low_rank import LowRankLinear
 
 _HEAD = -1
 
@@ -88,8 +89,10 @@ def expected_bytes(model: nn.Module, reach: int, dtype: torch.dtype) -> int:
 
 
 def _has_tables(model: nn.Module) -> TypeGuard[DebertaV2ForSequenceClassification]:
-    # Without position terms there are none; no released model is like that.
-    return is_disentangled(model) and bool(model.config.pos_att_type)
+    # Without position terms there are none; no released model is like that. Nor are there any
+    # constant ones where an adapter inside the model still learns.
+    learns = any(isinstance(module, LowRankLinear) for module in model.modules())
+    return is_disentangled(model) and bool(model.config.pos_att_type) and not learns
 
 
 class DebertaEngine:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from lyra_nli.labels import LABELS
+from lyra_nli.models.adapter import Adapter
 from lyra_nli.models.base import Base
-from lyra_nli.models.encoder import forward_of
-from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
+from lyra_nli.models.encoding import EncodedPair, by_length, encode
+from lyra_nli.models.engine import Variant, engine_of
 from lyra_nli.models.windows import Windows, cut
 from lyra_nli.records import Judgement, Pair
 
@@ -38,11 +40,21 @@ class Judge:
         overlap: int | None = None,
     ) -> None:
         self.base = base
-        self.model = model if model is not None else base.model
         self.adapter = adapter
         self.batch_size = batch_size
         self.overlap = overlap
-        self._logits_of = forward_of(self.model)
+        self._engine = engine_of(base if model is None else replace(base, model=model))
+        self._variant: Variant | None = None
+
+    def adapted(self, adapter: Adapter, name: str) -> Judge:
+        """The same judge with an adapter of its base, which stays as it is.
+
+        Args:
+            name: that answers carry.
+        """
+        other = copy.copy(self)
+        other.adapter, other._variant = name, self._engine.variant(adapter)
+        return other
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """Judge pairs, answers in the same order.
@@ -69,14 +81,12 @@ class Judge:
     ) -> NDArray[np.float32]:
         out = np.empty((len(rows), len(LABELS)), dtype=np.float32)
         order = list(self.base.labels.order)
-        device = next(self.model.parameters()).device
-        with torch.inference_mode():
-            for positions in by_length([len(row) for row in rows], self.batch_size):
-                batch = collate(self.base, [rows[i] for i in positions])
-                logits = self._logits_of(**{key: value.to(device) for key, value in batch.items()})
-                out[positions] = logits[:, order].float().cpu().numpy()
-                if progress:
-                    progress(len(positions))
+        for positions in by_length([len(row) for row in rows], self.batch_size):
+            owners = [self._variant] * len(positions)
+            logits = self._engine.logits([rows[i] for i in positions], owners)
+            out[positions] = logits[:, order].numpy()
+            if progress:
+                progress(len(positions))
         return out
 
 

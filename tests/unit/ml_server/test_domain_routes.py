@@ -16,7 +16,7 @@ from lyra_nli.client import MLClient
 from lyra_nli.ml_server.follow import Follower
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.models.adapter import adapted_model
+from lyra_nli.models.adapter import merged_model, read_adapter
 from lyra_nli.models.judge import Judge
 
 SOURCES = [
@@ -69,7 +69,9 @@ def test_two_sites_have_two_versions(routed: World) -> None:
         results = ask(url, from_sources)
         assert names(results) == ["v2", "v3", "v1"]
         for pair, result in zip(PAIRS, results, strict=True):
-            model = adapted_model(routed.fast, routed.adapters / result["adapter"])
+            model = merged_model(
+                routed.fast, read_adapter(routed.fast, routed.adapters / result["adapter"])
+            )
             expected = Judge(routed.fast, model).judge([pair])[0].probabilities
             assert result["probabilities"] == pytest.approx(expected, abs=1e-5)
             assert f"+{result['adapter']}@" in result["model_version"]

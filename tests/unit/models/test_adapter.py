@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_adapters import EVERYWHERE, PAIRS, logits, matched, trained
 
 from lyra_nli.errors import AdapterInvalidError
-from lyra_nli.models.adapter import adapted_model, read_adapter, save_adapter
+from lyra_nli.models.adapter import merged_model, read_adapter, save_adapter
 from lyra_nli.models.base import Base, fingerprint, load_base
 from lyra_nli.models.judge import Judge
 from lyra_nli.models.lora import low_rank_layers
@@ -39,7 +39,7 @@ class TestSaving:
 
         fresh = load_base(base.name).model
         loaded = PeftModel.from_pretrained(fresh, str(tmp_path)).eval()
-        merged = adapted_model(base, tmp_path)
+        merged = merged_model(base, read_adapter(base, tmp_path))
 
         np.testing.assert_allclose(logits(base, loaded), logits(base, model), atol=1e-5)
         np.testing.assert_allclose(logits(base, merged), logits(base, loaded), atol=1e-5)
@@ -53,7 +53,7 @@ class TestSaving:
             layer.scale *= 0.5
 
         loaded = PeftModel.from_pretrained(load_base(base.name).model, str(tmp_path)).eval()
-        merged = adapted_model(base, tmp_path)
+        merged = merged_model(base, read_adapter(base, tmp_path))
 
         assert json.loads((tmp_path / "adapter_config.json").read_text())["lora_alpha"] == 2.5
         np.testing.assert_allclose(logits(base, loaded), logits(base, model), atol=1e-5)
@@ -101,7 +101,7 @@ class TestMerging:
         save_adapter(base, trained(base, recipe), recipe, tmp_path)
         touched = {f"{name}.weight" for name in matched(base, recipe)}
 
-        merged = dict(adapted_model(base, tmp_path).state_dict())
+        merged = dict(merged_model(base, read_adapter(base, tmp_path)).state_dict())
 
         for name, tensor in base.model.state_dict().items():
             shared = merged[name].data_ptr() == tensor.data_ptr()
@@ -111,7 +111,7 @@ class TestMerging:
     def test_the_bits_of_the_base_stay(self, base, tmp_path):
         save_adapter(base, trained(base, EVERYWHERE), EVERYWHERE, tmp_path)
         before = Judge(base).logits(PAIRS)
-        merged = adapted_model(base, tmp_path)
+        merged = merged_model(base, read_adapter(base, tmp_path))
         assert np.abs(Judge(base, merged).logits(PAIRS) - before).max() > 0.05
         np.testing.assert_array_equal(Judge(base).logits(PAIRS), before)
         assert fingerprint(base.model) == base.fingerprint
@@ -123,7 +123,7 @@ class TestMerging:
         a = tensors[f"base_model.model.{name}.lora_A.weight"].double()
         b = tensors[f"base_model.model.{name}.lora_B.weight"].double()
         weight = deberta.model.get_submodule(name).weight.double()
-        merged = adapted_model(deberta, tmp_path).get_submodule(name).weight
+        merged = merged_model(deberta, read_adapter(deberta, tmp_path)).get_submodule(name).weight
         torch.testing.assert_close(merged, (weight + 5 / 3 * b @ a).float())
         assert merged.dtype == torch.float32
         assert not merged.requires_grad
@@ -133,15 +133,17 @@ class TestMerging:
         for seed, folder in enumerate(folders):
             folder.mkdir()
             save_adapter(deberta, trained(deberta, EVERYWHERE, seed=seed), EVERYWHERE, folder)
-        one, two = (adapted_model(deberta, folder) for folder in folders)
+        one, two = (merged_model(deberta, read_adapter(deberta, folder)) for folder in folders)
         first = logits(deberta, one)
         assert np.abs(first - logits(deberta, two)).max() > 0.05
         np.testing.assert_array_equal(logits(deberta, one), first)
 
     def test_target_modules_may_be_a_list_of_suffixes(self, deberta, adapter):
-        expected = logits(deberta, adapted_model(deberta, adapter))
+        expected = logits(deberta, merged_model(deberta, read_adapter(deberta, adapter)))
         set_config(adapter, target_modules=["query_proj", "value_proj"])
-        np.testing.assert_array_equal(logits(deberta, adapted_model(deberta, adapter)), expected)
+        np.testing.assert_array_equal(
+            logits(deberta, merged_model(deberta, read_adapter(deberta, adapter))), expected
+        )
 
 
 def set_config(folder: Path, **values: object) -> None:
@@ -158,7 +160,7 @@ def set_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], None])
 
 def refusal(base: Base, folder: Path) -> AdapterInvalidError:
     with pytest.raises(AdapterInvalidError) as caught:
-        adapted_model(base, folder)
+        merged_model(base, read_adapter(base, folder))
     return caught.value
 
 

@@ -6,15 +6,19 @@ import itertools
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tiny_adapters import EVERYWHERE, trained
 from tiny_models import make_tiny_model
 
 from lyra_nli.errors import InputError
 from lyra_nli.labels import LABELS
+from lyra_nli.models.adapter import read_adapter, save_adapter
 from lyra_nli.models.base import load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Pair
@@ -117,6 +121,27 @@ def test_another_model_is_judged_with_when_given(deberta, pairs, tmp_path):
     own, given = Judge(deberta).logits(pairs), Judge(deberta, other.model).logits(pairs)
     np.testing.assert_array_equal(given, Judge(other).logits(pairs))
     assert np.abs(given - own).max() > 0.1
+
+
+def test_an_adapter_is_judged_with_beside_its_base(base, pairs, tmp_path):
+    save_adapter(base, trained(base, EVERYWHERE), EVERYWHERE, tmp_path)
+    plain = Judge(base)
+    before = plain.logits(pairs)
+    adapted = plain.adapted(read_adapter(base, tmp_path), "lora-lyra-v1")
+
+    peer = PeftModel.from_pretrained(load_base(base.name).model, str(tmp_path)).eval()
+    expected = by_transformers(replace(base, model=peer), pairs)
+    np.testing.assert_allclose(adapted.logits(pairs), expected, atol=1e-4)
+    assert adapted.judge(pairs[:1])[0].adapter == "lora-lyra-v1"
+    assert np.abs(expected - before).max() > 0.05
+    np.testing.assert_array_equal(plain.logits(pairs), before)
+
+
+def test_a_model_that_still_learns_is_judged_with_as_it_is_by_now(deberta, pairs):
+    student = trained(deberta, EVERYWHERE)
+    expected = by_transformers(replace(deberta, model=student), pairs)
+    np.testing.assert_allclose(Judge(deberta, student).logits(pairs), expected, atol=1e-4)
+    assert np.abs(expected - Judge(deberta).logits(pairs)).max() > 0.05
 
 
 def test_no_pairs_have_no_judgements(base):

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from lyra_nli.errors import DatasetError, TrainingError
 from lyra_nli.labels import INDEX
-from lyra_nli.models.adapter import adapted_model, save_adapter
+from lyra_nli.models.adapter import merged_model, read_adapter, save_adapter
 from lyra_nli.models.base import fingerprint
 from lyra_nli.models.judge import Judge
 from lyra_nli.models.prefix import reader_of
@@ -287,7 +287,7 @@ class TestStrength:
         dev = [replace(row, label=TURNED[row.label]) for row in examples(20, seed=1)]
         run = train(deberta, tmp_path, examples(60), dev, strengths=(0.5, 1.0))
         save_adapter(deberta, run.model, run.trainer.recipe, tmp_path, run.trained.strength)
-        saved = log_p(deberta, adapted_model(deberta, tmp_path), dev)
+        saved = log_p(deberta, merged_model(deberta, read_adapter(deberta, tmp_path)), dev)
         np.testing.assert_allclose(saved, log_p(deberta, run.model, dev), atol=1e-5)
         run.trainer.student.strength = 1.0
         assert np.abs(saved - log_p(deberta, run.model, dev)).max() > 0.1
