@@ -65,9 +65,12 @@ WAYS = (
     ("2", "all", 1e-3),
     ("4", "all", 1e-3),
     ("4", "all", 5e-4),
+    ("6", "all", 5e-4),
     ("6", "all", 1e-3),
-    ("all", "all", 1e-3),
+    ("6", "all", 2e-3),
     ("all", "all", 5e-4),
+    ("all", "all", 1e-3),
+    ("all", "all", 2e-3),
 )
 """(upper layers, modules, learning rate) whose accuracy is compared."""
 
@@ -230,7 +233,7 @@ def by_seed(runs: Sequence[Mapping[str, float]]) -> str:
 def passes(options: argparse.Namespace) -> None:
     """Seconds against the rows of a pass."""
     setups = {
-        str(rows): Setup("cached", pairs=PASSES_PAIRS, batch=rows) for rows in (4, 8, 15, 32, 64)
+        str(rows): Setup("cached", pairs=PASSES_PAIRS, batch=rows) for rows in (4, 8, 16, 32, 64)
     }
     runs = in_turn(setups, options.seeds)
     print("| rows a pass | seconds per 1,000 rows and epoch |\n|---|---|")

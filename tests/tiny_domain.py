@@ -42,6 +42,7 @@ def tiny_settings(folder: Path) -> Settings:
             "dataset": {"replay_rows": 40},
             "training": {
                 "target_modules": ["all"],
+                "layers": "all",
                 "learning_rate": 0.01,
                 "epochs": 6,
                 "kl_weight": 0.0,

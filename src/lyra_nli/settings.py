@@ -234,8 +234,9 @@ class TrainingSettings(Section):
         min_length=1,
         description="of query, key, value, attention_output, intermediate, output; or all",
     )
-    layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        6, description="how many upper layers learn, or all; what lies below is computed once"
+    layers: Annotated[int, Field(ge=1)] | Literal["half", "all"] = Field(
+        "half",
+        description="how many upper layers learn, or half or all; what lies below is computed once",
     )
     epochs: int = Field(3, ge=1, le=100)
     learning_rate: float = Field(1e-3, gt=0, lt=1)
@@ -271,6 +272,11 @@ class TrainingSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = 13
+
+    def learning_layers(self, depth: int) -> int:
+        """How many of a base's encoder layers learn, of `depth`."""
+        named = {"half": max(1, depth // 2), "all": depth}
+        return named[self.layers] if isinstance(self.layers, str) else min(self.layers, depth)
 
 
 class GateSettings(Section):

@@ -61,8 +61,8 @@ def target_pattern(base: Base, recipe: TrainingSettings) -> str:
             hint=f"training.target_modules may hold: all, {', '.join(known)}.",
         )
     total = int(config.num_hidden_layers)
-    upper = total if recipe.layers == "all" else min(int(recipe.layers), total)
-    layers = "|".join(str(index) for index in range(total - upper, total))
+    lower = total - recipe.learning_layers(total)
+    layers = "|".join(str(index) for index in range(lower, total))
     modules = "|".join(re.escape(known[name]) for name in names)
     return rf".*\.encoder\.layer\.(?:{layers})\.(?:{modules})"
 

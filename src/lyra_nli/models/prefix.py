@@ -34,7 +34,10 @@ class Reader(Protocol):
         """Logits [rows, classes], float32, in the model's own order."""
 
     def fill(self, rows: Sequence[EncodedPair], progress: Callable[[int], None]) -> None:
-        """Compute beforehand what can be; tell how many rows are ready, piece by piece."""
+        """Compute beforehand what can be kept; tell how many rows are ready, piece by piece."""
+
+    def ahead(self, rows: Sequence[EncodedPair]) -> None:
+        """Compute together what the next calls will ask for and was not kept."""
 
 
 def reader_of(
@@ -68,6 +71,9 @@ class Whole:
     def fill(self, rows: Sequence[EncodedPair], progress: Callable[[int], None]) -> None:
         """Nothing can be computed beforehand."""
 
+    def ahead(self, rows: Sequence[EncodedPair]) -> None:
+        """See `fill`."""
+
 
 class Prefix:
     """Runs the frozen layers once a pair, and the others every time.
@@ -98,6 +104,7 @@ class Prefix:
         self.shelf = Shelf(
             cache, f"{kind}-{device.type}", width=len(weight), dtype=dtype, limit=limit
         )
+        self._near: dict[EncodedPair, NDArray[Any]] = {}
 
     def __call__(self, rows: Sequence[EncodedPair]) -> torch.Tensor:
         """See `Reader`; gradients reach the adapters."""
@@ -121,12 +128,22 @@ class Prefix:
             progress(len(part))
         self.shelf.flush()
 
+    def ahead(self, rows: Sequence[EncodedPair]) -> None:
+        """See `Reader`: a few rows by themselves would fill whole batches up."""
+        missing = dict.fromkeys(row for row in rows if _key(row) not in self.shelf)
+        self._near = self._computed(list(missing))
+
     def _states(self, rows: Sequence[EncodedPair]) -> list[torch.Tensor]:
         """Hidden states [tokens, size] of each row, on the CPU."""
-        found = {row: self.shelf.get(_key(row)) for row in rows}
-        for part in self._same_shape([row for row, array in found.items() if array is None]):
+        far = {row: self.shelf.get(_key(row)) for row in rows if row not in self._near}
+        found = self._computed([row for row, array in far.items() if array is None])
+        return [self._tensor(self._near.get(row, found.get(row, far.get(row)))) for row in rows]
+
+    def _computed(self, rows: Sequence[EncodedPair]) -> dict[EncodedPair, NDArray[Any]]:
+        found: dict[EncodedPair, NDArray[Any]] = {}
+        for part in self._same_shape(rows):
             found |= zip(part, self._compute(part), strict=True)
-        return [self._tensor(found[row]) for row in rows]
+        return found
 
     def _compute(self, rows: Sequence[EncodedPair]) -> list[NDArray[Any]]:
         """States of rows that share a shape; kept while there is room."""

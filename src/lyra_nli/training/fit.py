@@ -31,6 +31,10 @@ from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.memory import bytes_per_token, pass_tokens
 from lyra_nli.training.student import Student, Weights
 
+_AHEAD = 32
+"""Batches whose rows the frozen layers read together: enough to fill their own batches, and few
+enough that hidden states of tens of megabytes are held."""
+
 
 @dataclass
 class Fitted:
@@ -141,7 +145,7 @@ class Fit:
         torch.manual_seed(rng.getrandbits(63))
         order = [self.taught[i] for i in epoch_rows(self.labels, self.recipe.sampling, rng)]
         self.student.study()
-        for batch in length_batches(order, self.lengths, self.recipe.batch_size, rng):
+        for batch in self._batches(order, rng):
             loss = self._step(batch, result)
             self.schedule.step()
             result.steps += 1
@@ -155,6 +159,15 @@ class Fit:
         if self.watched:
             result.watched.append(self.student.logits(self.lessons, self.watched))
         self.log.epoch(epoch, self._figures(result))
+
+    def _batches(self, order: Sequence[int], rng: random.Random) -> Iterator[list[int]]:
+        """An epoch's batches; the frozen layers read the rows of the next few of them together."""
+        batches = list(length_batches(order, self.lengths, self.recipe.batch_size, rng))
+        for start in range(0, len(batches), _AHEAD):
+            near = batches[start : start + _AHEAD]
+            self.student.read.ahead([self.lessons.encoded[row] for batch in near for row in batch])
+            yield from near
+        self.student.read.ahead([])
 
     def _step(self, batch: list[int], result: Fitted) -> float:
         """One optimizer step over a batch, in as many passes as memory asks for."""

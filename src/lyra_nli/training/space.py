@@ -69,7 +69,10 @@ class Space:
 
     def changes(self, recipe: TrainingSettings) -> dict[str, Any]:
         """What another recipe has otherwise."""
-        ours, theirs = self.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
+        ours, theirs = (
+            {**each.model_dump(mode="json"), "layers": self._layers_of(each)}
+            for each in (self.recipe, recipe)
+        )
         return {name: value for name, value in theirs.items() if value != ours[name]}
 
     @property
@@ -77,4 +80,4 @@ class Space:
         return self._layers_of(self.recipe)
 
     def _layers_of(self, recipe: TrainingSettings) -> int:
-        return self.depth if recipe.layers == "all" else min(recipe.layers, self.depth)
+        return recipe.learning_layers(self.depth)

@@ -26,7 +26,7 @@ from lyra_nli.settings import TrainingSettings
 def adapter(deberta, tmp_path) -> Path:
     """A good adapter of the tiny DeBERTa; tests damage it."""
     folder = tmp_path / "adapter"
-    recipe = TrainingSettings(rank=2, target_modules=("query", "value"))
+    recipe = TrainingSettings(rank=2, target_modules=("query", "value"), layers="all")
     folder.mkdir()
     save_adapter(deberta, trained(deberta, recipe), recipe, folder)
     return folder

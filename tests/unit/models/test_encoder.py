@@ -138,7 +138,7 @@ def test_training_may_follow_judging(deberta):
     """What inference mode made must not stand in the way of gradients."""
     with torch.inference_mode():
         forward_of(deberta.model)(**make_batch([23, 29]))
-    model = attach(deberta, TrainingSettings())
+    model = attach(deberta, TrainingSettings(layers="all"))
     forward = forward_of(model)
     with torch.no_grad():
         forward(**make_batch([23, 29]))

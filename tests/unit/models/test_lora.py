@@ -60,7 +60,9 @@ class TestPlacement:
         assert found == {name for name in linears if ".encoder.layer." in name}
         assert {name for name in linears - found if "pooler" in name or "classifier" in name}
 
-    @pytest.mark.parametrize(("layers", "places"), [(1, [1]), (2, [0, 1]), (99, [0, 1])])
+    @pytest.mark.parametrize(
+        ("layers", "places"), [("half", [1]), (1, [1]), (2, [0, 1]), (99, [0, 1])]
+    )
     def test_layers_counts_from_the_top(self, bases, layers, places):
         for architecture, base in bases.items():
             recipe = TrainingSettings(target_modules=("query",), layers=layers)

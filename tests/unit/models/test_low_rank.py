@@ -108,7 +108,7 @@ class TestAgainstPeft:
     def test_a_fresh_one_starts_as_pefts_does(self, deberta):
         """A is uniform of PEFT's width, B zero."""
         torch.manual_seed(0)
-        model = attach(deberta, TrainingSettings(rank=64))
+        model = attach(deberta, TrainingSettings(rank=64, layers="all"))
         twin = get_peft_model(
             load_base(deberta.name).model, LoraConfig(r=64, target_modules=["query_proj"])
         )

@@ -240,6 +240,19 @@ class TestIndependence:
         kept = [file.stat().st_size for file in (tmp_path / "little").glob("*/*.bin")]
         assert sum(kept) <= limit
 
+    def test_rows_without_room_are_read_together_once(self, deep, rows, tmp_path, model):
+        expected = states(prefix(deep, model, tmp_path / "plenty"), rows)
+        reader = prefix(deep, model, tmp_path / "none", limit=0)
+        with counted(model) as runs:
+            reader.ahead(rows)
+            together = len(runs)
+            for row, state in zip(rows, expected, strict=True):
+                assert same_bits(states(reader, [row]), [state])
+            assert len(runs) == together < len(rows)
+            reader.ahead([])
+            states(reader, rows[:1])
+            assert len(runs) > together
+
     @pytest.mark.parametrize("damage", ["deleted", "emptied", "cut", "index lost", "no folder"])
     def test_whatever_happens_to_the_folder_meanwhile(self, deep, rows, tmp_path, model, damage):
         folder = tmp_path / "cache"

@@ -19,7 +19,7 @@ PAIRS = [
     Pair("no significant difference was found", "it lowers mortality"),
     Pair("a man is eating", "the dog sleeps " * 5),
 ]
-EVERYWHERE = TrainingSettings(rank=3, alpha=5, dropout=0.0, target_modules=("all",))
+EVERYWHERE = TrainingSettings(rank=3, alpha=5, dropout=0.0, target_modules=("all",), layers="all")
 
 
 def matched(base: Base, recipe: TrainingSettings) -> set[str]:

@@ -29,6 +29,7 @@ RECIPE = TrainingSettings(
     alpha=16,
     dropout=0.1,
     target_modules=("all",),
+    layers="all",
     epochs=3,
     learning_rate=2e-2,
     batch_size=16,
