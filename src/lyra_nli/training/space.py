@@ -58,6 +58,8 @@ class Space:
             name: float(f"{value:.3g}") if isinstance(value, float) else value
             for name, value in place.items()
         }
+        if values["layers"] == self._layers:
+            values["layers"] = self.recipe.layers  # as the settings say it: half, all
         alpha = values.pop("scale") * values["rank"]
         return TrainingSettings.model_validate(
             {**self.recipe.model_dump(), **values, "alpha": float(f"{alpha:.3g}")}
@@ -69,10 +71,7 @@ class Space:
 
     def changes(self, recipe: TrainingSettings) -> dict[str, Any]:
         """What another recipe has otherwise."""
-        ours, theirs = (
-            {**each.model_dump(mode="json"), "layers": self._layers_of(each)}
-            for each in (self.recipe, recipe)
-        )
+        ours, theirs = self.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")
         return {name: value for name, value in theirs.items() if value != ours[name]}
 
     @property
