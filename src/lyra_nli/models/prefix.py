@@ -135,9 +135,11 @@ class Prefix:
 
     def _states(self, rows: Sequence[EncodedPair]) -> list[torch.Tensor]:
         """Hidden states [tokens, size] of each row, on the CPU."""
-        far = {row: self.shelf.get(_key(row)) for row in rows if row not in self._near}
-        found = self._computed([row for row, array in far.items() if array is None])
-        return [self._tensor(self._near.get(row, found.get(row, far.get(row)))) for row in rows]
+        found = {
+            row: self._near[row] if row in self._near else self.shelf.get(_key(row)) for row in rows
+        }
+        found |= self._computed([row for row, array in found.items() if array is None])
+        return [self._tensor(found[row]) for row in rows]
 
     def _computed(self, rows: Sequence[EncodedPair]) -> dict[EncodedPair, NDArray[Any]]:
         found: dict[EncodedPair, NDArray[Any]] = {}

@@ -33,7 +33,7 @@ from lyra_nli.training.student import Student, Weights
 
 _AHEAD = 32
 """Batches whose rows the frozen layers read together: enough to fill their own batches, and few
-enough that hidden states of tens of megabytes are held."""
+enough that the starter's hidden states take tens of megabytes."""
 
 
 @dataclass

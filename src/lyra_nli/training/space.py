@@ -67,7 +67,8 @@ class Space:
 
     def effort(self, recipe: TrainingSettings) -> float:
         """About how much longer a fit by this recipe takes than by the settings' own."""
-        return recipe.epochs * self._layers_of(recipe) / (self.recipe.epochs * self._layers)
+        theirs = recipe.epochs * recipe.learning_layers(self.depth)
+        return theirs / (self.recipe.epochs * self._layers)
 
     def changes(self, recipe: TrainingSettings) -> dict[str, Any]:
         """What another recipe has otherwise."""
@@ -76,7 +77,4 @@ class Space:
 
     @property
     def _layers(self) -> int:
-        return self._layers_of(self.recipe)
-
-    def _layers_of(self, recipe: TrainingSettings) -> int:
-        return recipe.learning_layers(self.depth)
+        return self.recipe.learning_layers(self.depth)
