@@ -328,12 +328,9 @@ def measure(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
     figures = (with_trainer if setup.way in ("trainer", "full") else with_ours)(
         base, setup, taught, held
     )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     encoded = encode(base, [example.pair for example in taught])
-    return {
-        **figures,
-        "tokens": statistics.mean(map(len, encoded)),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    return {**figures, "tokens": statistics.mean(map(len, encoded)), "peak_mb": peak}
 
 
 def with_ours(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from lyra_nli.models.base import Base
 from lyra_nli.records import Example, Pair
 
 _STEP = 16
+
+_PIECE = 1024
+"""Pairs that a tokenizer reads at once: what it says of them takes kilobytes a pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +44,13 @@ def encode(base: Base, pairs: Sequence[Pair]) -> list[EncodedPair]:
     problems = [p for index, pair in enumerate(pairs) for p in _text_problems(index, pair)]
     if problems:
         raise InputError(f"{len(problems)} text(s) can't be judged", problems=problems)
-    if not pairs:
-        return []
-    texts = ([pair.premise for pair in pairs], [pair.hypothesis for pair in pairs])
-    whole = tokenize(base, *texts)
-    long = [i for i, ids in enumerate(whole["input_ids"]) if len(ids) > base.max_length]
+    rows = list(_read(base, pairs))
+    long = [i for i, row in enumerate(rows) if len(row) > base.max_length]
     _refuse_long_hypotheses(base, pairs, long)
-    cut = (
-        tokenize(
-            base,
-            *([column[i] for i in long] for column in texts),
-            truncation="only_first",
-            max_length=base.max_length,
-        )
-        if long
-        else {}
-    )
-    rows = {index: (cut, row) for row, index in enumerate(long)}
-    return [
-        unbroken(base, *rows.get(index, (whole, index)), truncated=index in rows)
-        for index in range(len(pairs))
-    ]
+    cut = _read(base, [pairs[i] for i in long], truncation="only_first", max_length=base.max_length)
+    for i, row in zip(long, cut, strict=True):
+        rows[i] = replace(row, truncated=True)
+    return rows
 
 
 def misfits(base: Base, examples: Sequence[Example]) -> frozenset[str]:
@@ -134,9 +123,7 @@ def tokenize(
     return encoded
 
 
-def unbroken(
-    base: Base, encoded: Mapping[str, Any], row: int, *, truncated: bool = False
-) -> EncodedPair:
+def unbroken(base: Base, encoded: Mapping[str, Any], row: int) -> EncodedPair:
     """One row of what `tokenize` gave, in which no text spells a special token."""
     ids, mask = encoded["input_ids"][row], encoded["special_tokens_mask"][row]
     special, unknown = set(base.tokenizer.all_special_ids), base.tokenizer.unk_token_id
@@ -146,8 +133,20 @@ def unbroken(
             for token, placed in zip(ids, mask, strict=True)
         ),
         token_type_ids=tuple(encoded["token_type_ids"][row]),
-        truncated=truncated,
+        truncated=False,
     )
+
+
+def _read(base: Base, pairs: Sequence[Pair], **options: Any) -> Iterator[EncodedPair]:
+    """Pairs as token ids, piece by piece."""
+    number: dict[int, int] = {}  # an id is one object, however many rows have it
+    for start in range(0, len(pairs), _PIECE):
+        piece = pairs[start : start + _PIECE]
+        texts = [pair.premise for pair in piece], [pair.hypothesis for pair in piece]
+        encoded = tokenize(base, *texts, **options)
+        for row in range(len(piece)):
+            found = unbroken(base, encoded, row)
+            yield replace(found, input_ids=tuple(number.setdefault(i, i) for i in found.input_ids))
 
 
 def _text_problems(index: int, pair: Pair) -> Iterator[str]:

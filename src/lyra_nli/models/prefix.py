@@ -30,6 +30,10 @@ _ROUNDING = 2
 class Reader(Protocol):
     """The way from encoded pairs to a trainable model's logits."""
 
+    @property
+    def token_bytes(self) -> int:
+        """What a token takes while it is read `ahead`."""
+
     def __call__(self, rows: Sequence[EncodedPair]) -> torch.Tensor:
         """Logits [rows, classes], float32, in the model's own order."""
 
@@ -62,6 +66,7 @@ class Whole:
     def __init__(self, base: Base, model: nn.Module, device: torch.device) -> None:
         self.base, self.device = base, device
         self.forward = forward_of(model)
+        self.token_bytes = 0
 
     def __call__(self, rows: Sequence[EncodedPair]) -> torch.Tensor:
         """See `Reader`."""
@@ -105,6 +110,11 @@ class Prefix:
             cache, f"{kind}-{device.type}", width=len(weight), dtype=dtype, limit=limit
         )
         self._near: dict[EncodedPair, NDArray[Any]] = {}
+
+    @property
+    def token_bytes(self) -> int:
+        """See `Reader`: where everything is kept, nothing is read ahead."""
+        return self.shelf.width * self.shelf.dtype.itemsize if self.shelf.full else 0
 
     def __call__(self, rows: Sequence[EncodedPair]) -> torch.Tensor:
         """See `Reader`; gradients reach the adapters."""

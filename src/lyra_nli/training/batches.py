@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 _WINDOW = 16
@@ -48,3 +48,20 @@ def length_batches(
         batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
     rng.shuffle(batches)
     yield from batches
+
+
+def runs(
+    batches: Iterable[list[int]], lengths: Sequence[int], tokens: int
+) -> Iterator[list[list[int]]]:
+    """Batches that follow each other, as many together as have at most so many tokens."""
+    run: list[list[int]] = []
+    held = 0
+    for batch in batches:
+        size = sum(lengths[row] for row in batch)
+        if run and held + size > tokens:
+            yield run
+            run, held = [], 0
+        run.append(batch)
+        held += size
+    if run:
+        yield run

@@ -24,16 +24,12 @@ from transformers import get_linear_schedule_with_warmup
 from lyra_nli.errors import TrainingError
 from lyra_nli.models.encoding import by_length
 from lyra_nli.settings import TrainingSettings
-from lyra_nli.training.batches import epoch_rows, length_batches
+from lyra_nli.training.batches import epoch_rows, length_batches, runs
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.memory import bytes_per_token, pass_tokens
+from lyra_nli.training.memory import AHEAD_TOKENS, bytes_per_token, pass_tokens
 from lyra_nli.training.student import Student, Weights
-
-_AHEAD = 32
-"""Batches whose rows the frozen layers read together: enough to fill their own batches, and few
-enough that the starter's hidden states take tens of megabytes."""
 
 
 @dataclass
@@ -103,7 +99,9 @@ class Fit:
         self.process.cpu_percent()  # the first call only starts the clock
         per_token = self._bytes_per_token()
         self.pass_tokens = pass_tokens(per_token)
-        self.expected_memory = self.process.memory_info().rss + per_token * self.pass_tokens
+        ahead = student.read.token_bytes * min(AHEAD_TOKENS, sum(self.lengths[i] for i in taught))
+        rss = self.process.memory_info().rss
+        self.expected_memory = rss + per_token * self.pass_tokens + ahead
 
     def run(self) -> Fitted:
         """Train; the student keeps the averaged weights.
@@ -162,9 +160,8 @@ class Fit:
 
     def _batches(self, order: Sequence[int], rng: random.Random) -> Iterator[list[int]]:
         """An epoch's batches; the frozen layers read the rows of the next few of them together."""
-        batches = list(length_batches(order, self.lengths, self.recipe.batch_size, rng))
-        for start in range(0, len(batches), _AHEAD):
-            near = batches[start : start + _AHEAD]
+        batches = length_batches(order, self.lengths, self.recipe.batch_size, rng)
+        for near in runs(batches, self.lengths, AHEAD_TOKENS):
             self.student.read.ahead([self.lessons.encoded[row] for batch in near for row in batch])
             yield from near
         self.student.read.ahead([])

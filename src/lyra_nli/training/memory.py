@@ -11,6 +11,10 @@ from torch import nn
 MOST_TOKENS = 2048
 """Padded tokens per pass where memory is plentiful: a usual batch in one."""
 
+AHEAD_TOKENS = 2**15
+"""Tokens whose frozen layers are run together where hidden states are not kept: enough to fill
+batches of every length, and few enough that their states take tens of megabytes."""
+
 _LEAST_TOKENS = 64
 _SHARE = 0.1
 """Of the machine's memory, what activations may take: others need some too."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyra_nli.errors import InputError
+from lyra_nli.models import encoding
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import (
     EncodedPair,
@@ -191,6 +192,42 @@ def test_order_is_kept_whatever_the_lengths(base):
     assert [row.truncated for row in encode(base, pairs)] == [
         False, True, False, True, False, True,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", [1, 4, 6])
+def test_many_pairs_are_read_piece_by_piece(base, monkeypatch, piece):
+    pairs = [Pair("drug " * count, f"the risk {count}") for count in (3, 400, 1, 130, 2, 500)]
+    expected = encode(base, pairs)
+    read = []
+    tokenize = encoding.tokenize
+
+    def seen(base, premises, *others, **options):
+        read.append(len(premises))
+        return tokenize(base, premises, *others, **options)
+
+    monkeypatch.setattr(encoding, "tokenize", seen)
+    monkeypatch.setattr(encoding, "_PIECE", piece)
+    assert encode(base, pairs) == expected
+    assert sum(read) == 6 + 3
+    assert max(read) == piece
+    with pytest.raises(InputError, match="too long") as caught:
+        encode(base, [*pairs, Pair("the drug", "risk " * 600)])
+    assert caught.value.problems[0].startswith("pair 6: ")
+
+
+def test_a_token_is_one_object_in_all_rows(base, monkeypatch):
+    """A row takes eight bytes a token, not forty."""
+    tokenize = encoding.tokenize
+
+    def large(*texts, **options):  # Python itself keeps one of each small integer
+        found = tokenize(*texts, **options)
+        ids = [[1_000 + token for token in row] for row in found["input_ids"]]
+        return {**found, "input_ids": ids}
+
+    monkeypatch.setattr(encoding, "tokenize", large)
+    rows = encode(base, [Pair("the drug lowers risk", "the risk")] * 3)
+    for row in rows[1:]:
+        assert all(a is b for a, b in zip(row.input_ids, rows[0].input_ids, strict=True))
 
 
 def test_no_pairs_give_no_rows(base):

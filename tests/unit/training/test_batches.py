@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lyra_nli.labels import LABELS
-from lyra_nli.training.batches import epoch_rows, length_batches
+from lyra_nli.training.batches import epoch_rows, length_batches, runs
 
 labels = st.lists(st.sampled_from(LABELS), max_size=60)
 seeds = st.integers(0, 2**32)
@@ -81,3 +82,17 @@ def test_batches_come_in_random_order():
     firsts = [batch[0] for batch in batches]
     assert firsts != sorted(firsts)
     assert firsts != sorted(firsts, reverse=True)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 512), max_size=300),
+    batch_size=st.integers(1, 20),
+    tokens=st.integers(0, 2000),
+)
+def test_runs_are_as_long_as_their_tokens_let_them(lengths, batch_size, tokens):
+    batches = list(length_batches(range(len(lengths)), lengths, batch_size, random.Random(0)))
+    found = list(runs(iter(batches), lengths, tokens))
+    assert [batch for run in found for batch in run] == batches
+    sizes = [[sum(lengths[row] for row in batch) for batch in run] for run in found]
+    assert all(sum(run) <= tokens or len(run) == 1 for run in sizes)
+    assert all(sum(run) + after[0] > tokens for run, after in pairwise(sizes))

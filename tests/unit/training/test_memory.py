@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,3 +166,33 @@ def test_a_pass_never_holds_more_tokens_than_fit(deberta, tmp_path, monkeypatch)
         longest = max(lessons.lengths[row] for row in part)
         assert len(part) * longest <= 70 or len(part) == 1
     assert len(passes) > fitted.steps == 3
+
+
+class TestReadAhead:
+    """States that are held because there is no room for them on disk count, others don't."""
+
+    def expected(self, base: Base, folder: Path, **options: object) -> tuple[int, int]:
+        with TrainingLog(folder) as log:
+            trainer = make_trainer(base, log, cache=folder / "cache", **options)
+            lessons = trainer.lessons(examples(40))
+            make = partial(Fit, micro_batch=16, name="final", checkpoints=None)
+            fit = make(trainer.student, lessons, range(20), [], trainer.recipe, log)
+            activations = fit._bytes_per_token() * fit.pass_tokens
+            return fit.expected_memory - activations, sum(lessons.lengths[:20])
+
+    @pytest.fixture(autouse=True)
+    def _no_other_memory(self, monkeypatch):
+        taken = SimpleNamespace(rss=1_000)
+        monkeypatch.setattr(psutil.Process, "memory_info", lambda _: taken)
+
+    def test_where_nothing_is_kept(self, deberta, tmp_path, monkeypatch):
+        bound = {"layers": 1, "precision": "fp32"}
+        monkeypatch.setattr("lyra_nli.models.shelf.Shelf._make_room", lambda *_: False)
+        held, tokens = self.expected(deberta, tmp_path, **bound)
+        assert held == 1_000 + tokens * 32 * 4
+        monkeypatch.setattr("lyra_nli.training.fit.AHEAD_TOKENS", 50)
+        assert self.expected(deberta, tmp_path / "two", **bound)[0] == 1_000 + 50 * 32 * 4
+
+    def test_where_all_are_kept_or_none_is_frozen(self, deberta, tmp_path):
+        assert self.expected(deberta, tmp_path / "kept", layers=1)[0] == 1_000
+        assert self.expected(deberta, tmp_path / "all", layers="all")[0] == 1_000
