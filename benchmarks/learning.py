@@ -51,7 +51,9 @@ from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example, Review, Source
 from lyra_nli.settings import DatasetSettings, TrainingSettings
 from lyra_nli.trainers import trainer_of
+from lyra_nli.training.folds import cut
 from lyra_nli.training.foreign import foreign_pairs
+from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.opinions import read_opinions
@@ -59,10 +61,11 @@ from lyra_nli.training.trainer import Trainer as LoraTrainer
 
 PARTS = ("compare", "curve", "noise", "suspects", "ablation")
 REVIEWS = 400
-HOLDOUT = 600
+HOLDOUT = 1000
 LAST_COLUMN = {
     "compare": "against ours: p, broken at equal fixed",
     "noise": "of its own gain on right labels",
+    "ablation": "ours alone right : ours alone wrong, p",
 }
 LISTS = ("all", "slips")
 """Turned rows among all reviewed ones; those of them that are corrections, among those."""
@@ -81,6 +84,7 @@ PLAIN: dict[str, Any] = {
 """LoRA as most people would set it up: no replay, no pull, no smoothing, the last weights."""
 
 DOUBTED = "suspects weigh less"
+THREE, SMOOTHER = "three fits averaged", "twice the smoothing"
 
 WAYS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -104,6 +108,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "balanced labels": {"recipe": {"sampling": "balanced"}},
     "corrections twice": {"weight": 2.0},
     "rank 16": {"recipe": {"rank": 16}},
+    "unreviewed rows": {"unreviewed": 400},
+    "collateral damage twice": {"damage": True},
+    THREE: {"fits": 3},
+    SMOOTHER: {"recipe": {"label_smoothing": 0.2}},
     DOUBTED: {"doubted": True},
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
@@ -137,10 +145,12 @@ class Task:
     """What a job learns from, and the rows of the ground that judge it.
 
     Attributes:
+        unreviewed: rows of the groups that were reviewed, with the base's own answers.
         turned: ids of rows whose label was made wrong.
     """
 
     reviewed: list[Example]
+    unreviewed: list[Example]
     holdout: list[int]
     turned: frozenset[str]
 
@@ -181,7 +191,9 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
         elif part == "noise":
             shares = (0.0, 0.1, SUSPECTED, 0.4)
-            yield from (Job(way, seed, turned=t) for way in ("ours", DOUBTED) for t in shares)
+            yield from (Job("ours", seed, turned=t) for t in shares)
+            tried = (DOUBTED, THREE, SMOOTHER)
+            yield from (Job(way, seed, turned=t) for way in tried for t in (0.0, SUSPECTED))
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))
         else:
@@ -211,6 +223,10 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         last = ""
         if part == "compare" and way != "ours":
             last = rival(ours, each)
+        elif part == "ablation" and way != "ours":
+            won, lost = exchanged(ours, each)
+            chance = min(1.0, 2 * min(mcnemar(won, lost), mcnemar(lost, won)))
+            last = f"{won} : {lost}, {chance:.2g}"
         elif part == "noise":
             last = f"{gain(each) / gain(rows[way, reviews, 0.0]):.0%}"
         lines.append(
@@ -243,17 +259,22 @@ def suspects_table(seeds: int, found: dict[Job, dict[str, Any]]) -> str:
 
 def rival(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> str:
     """One-sided exact McNemar of all splits together; what ours breaks where it fixes as much."""
-    pairs = [
-        pair
-        for x, y in zip(ours, peer, strict=True)
-        for pair in zip(x["hits"], y["hits"], strict=True)
-    ]
-    fixed, broken = pairs.count(("1", "0")), pairs.count(("0", "1"))
+    fixed, broken = exchanged(ours, peer)
     equal = [broken_at(y["fixed"], x["weaker"]) for x, y in zip(ours, peer, strict=True)]
     return (
         f"p = {mcnemar(fixed, broken):.2g}; {statistics.mean(equal):.3f} "
         f"against {statistics.mean(y['broken'] for y in peer):.3f}"
     )
+
+
+def exchanged(ours: list[dict[str, Any]], other: list[dict[str, Any]]) -> tuple[int, int]:
+    """Pairs of all splits that ours alone has right, and those that it alone has wrong."""
+    pairs = [
+        pair
+        for x, y in zip(ours, other, strict=True)
+        for pair in zip(x["hits"], y["hits"], strict=True)
+    ]
+    return pairs.count(("1", "0")), pairs.count(("0", "1"))
 
 
 def broken_at(fixed: float, weaker: Sequence[tuple[float, float]]) -> float:
@@ -277,24 +298,55 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         judge = Judge(ground.base, model.eval())
         answers = [softmax(judge.logits([e.pair for e in rows])) for rows in (held, ground.general)]
         return figures(ground, task, answers[0], answers[1])
-    taught = taught_rows(ground.base, job, task)
-    changes = {"seed": job.seed, "threads": 1, "folds": 0, **way.get("recipe", {})}
+    seeds = [job.seed + 1000 * number for number in range(way.get("fits", 1))]
+    fits = [adapted(ground, job, task, held, seed) for seed in seeds]
+    said = {strength: np.mean([fit[strength] for fit in fits], axis=0) for strength in fits[0]}
+    found = figures(ground, task, *np.split(said[1.0], [len(held)]))
+    if len(said) > 1:
+        weaker = [figures(ground, task, each[: len(held)]) for each in said.values()]
+        found["weaker"] = [(each["fixed"], each["broken"]) for each in weaker]
+    return found
+
+
+def adapted(
+    ground: Ground, job: Job, task: Task, held: Sequence[Example], seed: int
+) -> dict[float, NDArray[np.float64]]:
+    """One adapter's probabilities of the held rows and, after them, of general NLI.
+
+    By strength: all of them where the others are compared with it, else the full one.
+    """
+    way = WAYS[job.way]
+    changes = {"seed": seed, "threads": 1, "folds": 0, **way.get("recipe", {})}
     recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
+    taught = taught_rows(ground.base, job, task)
+    taught += foreign_pairs(taught, recipe.foreign_share, recipe.seed)
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
         trainer = trainer_of(ground.base, recipe, log)
-        taught += foreign_pairs(taught, recipe.foreign_share, recipe.seed)
         lessons = trainer.lessons(taught)
+        if way.get("damage"):
+            broken = collateral_damage(trainer, lessons)
+            rows = [replace(e, weight=2.0) if e.id in broken else e for e in taught]
+            lessons = trainer.lessons(rows)
         fitted = trainer.fit(lessons, range(len(taught)))
         if way.get("last"):
             trainer.student.take(fitted.weights)
-        found = figures(ground, task, say(trainer, held), say(trainer, ground.general))
-        if job == Job("ours", job.seed):
-            found["weaker"] = []
-            for strength in recipe.strengths:
-                trainer.student.strength = strength
-                weaker = figures(ground, task, say(trainer, held))
-                found["weaker"].append((weaker["fixed"], weaker["broken"]))
+        found = {}
+        for strength in recipe.strengths if job == Job("ours", job.seed) else (1.0,):
+            trainer.student.strength = strength
+            found[strength] = say(trainer, [*held, *ground.general])
     return found
+
+
+def collateral_damage(trainer: LoraTrainer, lessons: Lessons) -> set[str]:
+    """Agreed rows that a student broke which had learned from the other half of the groups."""
+    parts = cut(lessons, lessons.reviewed, folds=2, seed=trainer.recipe.seed)
+    answers = [trainer.answer_part(lessons, parts, number) for number in range(len(parts))]
+    return {
+        example.id
+        for part in answers
+        for example, logits in zip(part.examples, part.logits[1.0], strict=True)
+        if example.source == "agreed" and LABELS[int(logits.argmax())] != example.label
+    }
 
 
 def say(trainer: LoraTrainer, examples: Sequence[Example]) -> NDArray[np.float64]:
@@ -409,6 +461,8 @@ def make_task(ground: Ground, job: Job) -> Task:
     pool = [row for row in order if place[ground.examples[row].group] <= last]
     held = [row for row in order if place[ground.examples[row].group] > last]
     rng.shuffle(pool)
+    # Before any label is turned: the judges are the same, however many are.
+    holdout = sorted(rng.sample(held, min(HOLDOUT, len(held))))
     reviewed = [reviewed_row(ground, row) for row in pool[: job.reviews]]
     corrections = [example for example in reviewed if example.source == "correction"]
     wrong = rng.sample(corrections, int(job.turned * len(corrections)))
@@ -417,7 +471,8 @@ def make_task(ground: Ground, job: Job) -> Task:
     reviewed = [
         reviewed_row(ground, by_id[e.id], labels[e.id]) if e.id in labels else e for e in reviewed
     ]
-    return Task(reviewed, sorted(rng.sample(held, min(HOLDOUT, len(held)))), frozenset(labels))
+    unreviewed = [unreviewed_row(ground, row) for row in pool[job.reviews :]]
+    return Task(reviewed, unreviewed, holdout, frozenset(labels))
 
 
 def reviewed_row(ground: Ground, row: int, label: Label | None = None) -> Example:
@@ -430,6 +485,14 @@ def reviewed_row(ground: Ground, row: int, label: Label | None = None) -> Exampl
     return replace(example, id=name, label=label, source=source, review=review)
 
 
+def unreviewed_row(ground: Ground, row: int) -> Example:
+    """A row of which only the base's answer is known: it pulls there, and teaches nothing."""
+    said = LABELS[ground.said[row].argmax()]
+    return replace(
+        ground.examples[row], id=f"row:{row}", label=said, source="replay", weight=0.0, review=None
+    )
+
+
 def taught_rows(base: Base, job: Job, task: Task) -> list[Example]:
     """The reviewed rows and the replayed ones, as the way has them."""
     way = WAYS[job.way]
@@ -439,6 +502,7 @@ def taught_rows(base: Base, job: Job, task: Task) -> list[Example]:
         rows = [replace(e, weight=1 - doubt) for e, doubt in zip(rows, doubts, strict=True)]
     if "weight" in way:
         rows = [replace(e, weight=way["weight"]) if e.source == "correction" else e for e in rows]
+    rows += task.unreviewed[: way.get("unreviewed", 0)]
     return [*rows, *replay_rows()[0][: way.get("replay", DatasetSettings().replay_rows)]]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page, Route
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -31,6 +31,27 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
+
+
+class Line:
+    """Requests of a page to some addresses, which can be cut off from the server.
+
+    It is laid before the page opens: Chromium may let the first requests pass that come just
+    after an open page is told to intercept them.
+    """
+
+    def __init__(self, addresses: str) -> None:
+        self.addresses, self.is_cut = addresses, False
+
+    def lay(self, page: Page) -> None:
+        """Let the page's requests run through here."""
+        page.route(self.addresses, self._carry)
+
+    def _carry(self, route: Route) -> None:
+        if self.is_cut:
+            route.abort()
+        else:
+            route.continue_()
 
 
 def _missing(why: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chromium import chromium
+from chromium import Line, chromium
 from lyra_databases import fetch
 from serving_world import World, live_server, make_world
 from watched_project import fill
@@ -65,7 +65,13 @@ def changed(world: World, **sections: dict[str, Any]) -> Settings:
 
 
 def visit(
-    browser: Browser, site: str, path: str = "", *, expected: str = "", **context: Any
+    browser: Browser,
+    site: str,
+    path: str = "",
+    *,
+    expected: str = "",
+    line: Line | None = None,
+    **context: Any,
 ) -> Page:
     """Open a page of the dashboard, and watch what goes wrong there.
 
@@ -84,6 +90,8 @@ def visit(
     page.on("pageerror", lambda error: note(str(error)))
     page.on("console", lambda said: note(said.text, said.type in ("error", "warning")))
     page.on("request", lambda asked: note(asked.url, not asked.url.startswith(own)))
+    if line:
+        line.lay(page)
     page.goto(f"{site}/dashboard{path}")
     stands(page)
     return page
@@ -406,10 +414,12 @@ def test_an_unknown_version_is_said_in_words(browser: Browser, site: str) -> Non
 
 
 def test_a_server_that_is_gone_is_said_and_asked_again(browser: Browser, site: str) -> None:
-    page = visit(browser, site, expected="Failed to load resource")
-    page.route("**/dashboard/api/data", lambda route: route.abort(), times=1)
+    line = Line("**/dashboard/api/data")
+    page = visit(browser, site, expected="Failed to load resource", line=line)
+    line.is_cut = True
     page.click("#pages a:has-text('Data')")
     page.locator("main [role=alert]", has_text="can't be reached").wait_for()
+    line.is_cut = False
     page.get_by_role("button", name="Try again").click()
     page.locator("figure", has_text="Reviews by day").wait_for()
     assert page.errors == []  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from chromium import chromium
+from chromium import Line, chromium
 from lyra_databases import fetch
 from serving_world import live_server, make_world
 from sqlalchemy import insert, update
@@ -115,13 +115,17 @@ def fill(location: str, base: Any) -> None:
     engine.dispose()
 
 
-def visit(browser: Browser, site: Site, name: str = "ada", **context: Any) -> Page:
+def visit(
+    browser: Browser, site: Site, name: str = "ada", line: Line | None = None, **context: Any
+) -> Page:
     """Open the page for the first time and say who one is, by keyboard."""
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(10_000)
     page.errors = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
     page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))  # type: ignore[attr-defined]
+    if line:
+        line.lay(page)
     page.goto(f"{site.url}/review")
     page.keyboard.type(name)
     page.keyboard.press("Enter")
@@ -447,8 +451,9 @@ def test_a_verdict_is_saved_though_no_next_pair_comes(
     browser: Browser, serve: Any, key: str
 ) -> None:
     site = serve()
-    page = visit(browser, site)
-    page.route("**/feedback/next*", lambda route: route.abort(), times=1)
+    line = Line("**/feedback/next*")
+    page = visit(browser, site, line=line)
+    line.is_cut = True
     page.keyboard.press("1")
     page.wait_for_selector("#notice:not([hidden])")
     assert page.inner_text("#notice-title") == "Saved, but the next pair could not be fetched"
@@ -457,6 +462,7 @@ def test_a_verdict_is_saved_though_no_next_pair_comes(
     assert page.locator("#status", has_text="Not saved").count() == 0
     reviews = "SELECT edge_id, correct_label FROM nli_reviews"
     assert site.fetch(reviews) == [("e00", "supports")]
+    line.is_cut = False
     page.keyboard.press(key)
     judged(page)
     assert page.locator("#notice").is_hidden()
@@ -468,12 +474,13 @@ def test_a_verdict_is_saved_though_no_next_pair_comes(
 
 def test_nothing_left_and_a_server_that_is_gone(browser: Browser, serve: Any) -> None:
     site = serve()
-    page = visit(browser, site)
-    page.route("**/feedback", lambda route: route.abort())
+    line = Line("**/feedback")
+    page = visit(browser, site, line=line)
+    line.is_cut = True
     page.keyboard.press("1")
     says(page, "#status", "Not saved")
     assert shown(page) == EVIL
-    page.unroute("**/feedback")
+    line.is_cut = False
     press(page, "1")
     assert site.fetch("SELECT count(*) FROM nli_reviews") == [(1,)]
     for number in range(EDGES):
