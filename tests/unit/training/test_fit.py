@@ -193,15 +193,18 @@ class TestCache:
     """Whatever the cache holds, the adapter's bytes are the same."""
 
     @pytest.fixture(scope="class", params=["fp32", "bf16"])
-    def precision(self, request) -> str:
+    @classmethod
+    def precision(cls, request) -> str:
         return request.param
 
     @pytest.fixture(scope="class")
-    def rows(self) -> list[Example]:
+    @classmethod
+    def rows(cls) -> list[Example]:
         return examples(48, source="agreed")
 
     @pytest.fixture(scope="class")
-    def expected(self, deberta, tmp_path_factory, rows, precision) -> bytes:
+    @classmethod
+    def expected(cls, deberta, tmp_path_factory, rows, precision) -> bytes:
         """From an empty cache."""
         folder = tmp_path_factory.mktemp("alone")
         options = {**UPPER, "precision": precision, "cache": folder / "cache"}

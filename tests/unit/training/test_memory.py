@@ -65,7 +65,8 @@ def make_base(folder: Path, hidden: int, heads: int, intermediate: int) -> Base:
 
 class TestBytesPerToken:
     @pytest.fixture(scope="class")
-    def shapes(self, bases, tmp_path_factory) -> dict[str, Base]:
+    @classmethod
+    def shapes(cls, bases, tmp_path_factory) -> dict[str, Base]:
         folder = tmp_path_factory.mktemp("shapes")
         return {
             **bases,
