@@ -141,6 +141,7 @@ class Prefix:
     def ahead(self, rows: Sequence[EncodedPair]) -> None:
         """See `Reader`: a few rows by themselves would fill whole batches up."""
         missing = dict.fromkeys(row for row in rows if _key(row) not in self.shelf)
+        self._near = {}  # before the next states are made: never both in memory
         self._near = self._computed(list(missing))
 
     def _states(self, rows: Sequence[EncodedPair]) -> list[torch.Tensor]:
