@@ -108,7 +108,7 @@ def out_of_fold(
     """The probabilities of students that had not learned from the row's group, [n, 3]."""
     recipe = TrainingSettings(seed=options.seed, threads=options.threads)
     replay = load_replay()
-    count = min(DatasetSettings().replay_rows, len(replay), 2 * len(examples))
+    count = min(DatasetSettings().replayed(len(examples)), len(replay), 2 * len(examples))
     mixed = [*examples, *random.Random(options.seed).sample(replay, count)]
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
         trainer = trainer_of(base, recipe, log, cache=Path(folder) / "hidden")

@@ -503,7 +503,8 @@ def taught_rows(base: Base, job: Job, task: Task) -> list[Example]:
     if "weight" in way:
         rows = [replace(e, weight=way["weight"]) if e.source == "correction" else e for e in rows]
     rows += task.unreviewed[: way.get("unreviewed", 0)]
-    return [*rows, *replay_rows()[0][: way.get("replay", DatasetSettings().replay_rows)]]
+    usual = DatasetSettings().replayed(len(task.reviewed))
+    return [*rows, *replay_rows()[0][: way.get("replay", usual)]]
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def make_task(base: Base, options: argparse.Namespace) -> Task:
     last = examples[REVIEWED - 1].group
     replay = load_replay()
     random.Random(options.seed).shuffle(replay)
-    count = DatasetSettings().replay_rows
+    count = DatasetSettings().replayed(REVIEWED)
     return Task(
         reviewed=examples[:REVIEWED],
         holdout=[e for e in examples[REVIEWED:] if e.group != last],

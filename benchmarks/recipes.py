@@ -120,7 +120,8 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     ground = prepare(job.domain, options.data, options.group, options.general)
     task = learning.make_task(ground, learning.Job("ours", job.seed, job.reviews))
     changes = dict(GRID[job.recipe])
-    replay = learning.replay_rows()[0][: changes.pop("replay_rows", DatasetSettings().replay_rows)]
+    usual = DatasetSettings().replayed(len(task.reviewed))
+    replay = learning.replay_rows()[0][: changes.pop("replay_rows", usual)]
     changes |= {"seed": job.seed, "threads": 1}
     recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
     held = [ground.examples[row] for row in task.holdout]

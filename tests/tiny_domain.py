@@ -39,7 +39,7 @@ def tiny_settings(folder: Path) -> Settings:
         {
             "nli": {"fast_model": base, "adapters_dir": str(folder / "adapters")},
             "storage": {"database_path": str(folder / "data" / "lyra.db")},
-            "dataset": {"replay_rows": 40},
+            "dataset": {"replay_rows": 40, "replay_share": 0.0},
             "training": {
                 "target_modules": ["all"],
                 "layers": "all",

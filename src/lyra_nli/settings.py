@@ -207,7 +207,10 @@ class DatasetSettings(Section):
     dev_fraction: float = Field(
         0.1, ge=0, lt=1, description="without folds: groups that choose the strength"
     )
-    replay_rows: int = Field(250, ge=0, description="general NLI pairs mixed into training")
+    replay_share: float = Field(
+        0.6, ge=0, description="general NLI pairs mixed into training, for every reviewed row"
+    )
+    replay_rows: int = Field(250, ge=0, description="but so many at least")
     replay_file: str | None = Field(None, description="your own JSONL instead of the shipped set")
     page_rows: int | None = Field(
         None, ge=1, description="rows that one page may count for in learning; null: all it has"
@@ -215,6 +218,10 @@ class DatasetSettings(Section):
     claim_rows: int | None = Field(None, ge=1, description="likewise, one claim")
     reviewer_rows: int | None = Field(None, ge=1, description="likewise, one person's reviews")
     seed: int = 13
+
+    def replayed(self, reviewed: int) -> int:
+        """General NLI pairs that are wanted beside so many reviewed rows."""
+        return max(self.replay_rows, round(self.replay_share * reviewed))
 
     @model_validator(mode="after")
     def _leaves_something_to_learn_from(self) -> Self:

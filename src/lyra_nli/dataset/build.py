@@ -162,7 +162,7 @@ def build(
     parts: dict[Side, list[Example]] = {"train": [], "dev": [], "holdout": [], "aside": []}
     for review, group, side in zip(cleaned.reviews, groups, sides, strict=True):
         parts[side].append(example_of(review, group))
-    learned, general = share_out(replay, settings.replay_rows, settings.seed)
+    learned, general = share_out(replay, settings.replayed(len(parts["train"])), settings.seed)
     return Dataset(
         train=(*parts["train"], *learned),
         dev=tuple(parts["dev"]),

@@ -16,7 +16,7 @@ from lyra_nli.labels import LABELS
 from lyra_nli.records import Example, Pair, Review
 from lyra_nli.settings import DatasetSettings
 
-SETTINGS = DatasetSettings(replay_rows=30)
+SETTINGS = DatasetSettings(replay_rows=30, replay_share=0)
 
 
 def make_reviews(count: int = 120, seed: int = 0) -> list[Review]:
@@ -91,8 +91,16 @@ class TestSides:
         assert GENERAL_ROWS <= len(dataset.general) < GENERAL_ROWS + 3
         assert dataset.count("train", "source")["replay"] == 3000 - len(dataset.general)
 
+    @pytest.mark.parametrize(("share", "least"), [(0.5, 0), (0.5, 10), (0.1, 40), (2.0, 0)])
+    def test_replay_goes_with_the_reviews(self, reviews, share, least):
+        settings = DatasetSettings(replay_share=share, replay_rows=least)
+        dataset = build(reviews, make_replay(3000), settings)
+        counts = dataset.count("train", "source")
+        reviewed = counts["correction"] + counts["agreed"]
+        assert counts["replay"] == max(least, round(share * reviewed)) > 0
+
     def test_replay_may_be_left_out(self, reviews):
-        without = build(reviews, make_replay(), DatasetSettings(replay_rows=0))
+        without = build(reviews, make_replay(), SETTINGS.model_copy(update={"replay_rows": 0}))
         assert "replay" not in without.count("train", "source")
         assert without.general  # forgetting is measured all the same
         assert build(reviews, [], SETTINGS).general == ()
