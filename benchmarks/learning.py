@@ -16,6 +16,7 @@ it: rows of the shipped replay set that nobody learns from).
   reviewed row weighed by how likely its label is right, as the list of suspects has it.
 - ``suspects``: how many of those, at 20%, stand in the upper quarter of the list of suspects.
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
+- ``replay``: ours with 800 reviews and more or fewer replayed pairs.
 
 Every figure is the mean over the seeds. ``--record FILE`` keeps what was measured and does not
 measure it again. Jobs run side by side, one thread each.
@@ -59,13 +60,14 @@ from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.trainer import Trainer as LoraTrainer
 
-PARTS = ("compare", "curve", "noise", "suspects", "ablation")
+PARTS = ("compare", "curve", "noise", "suspects", "ablation", "replay")
 REVIEWS = 400
 HOLDOUT = 1000
 LAST_COLUMN = {
     "compare": "against ours: p, broken at equal fixed",
     "noise": "of its own gain on right labels",
     "ablation": "ours alone right : ours alone wrong, p",
+    "replay": "ours alone right : ours alone wrong, p",
 }
 LISTS = ("all", "slips")
 """Turned rows among all reviewed ones; those of them that are corrections, among those."""
@@ -98,6 +100,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "full fine-tuning": {"full": True},
     "without agreed rows": {"only": "correction"},
     "without replay": {"replay": 0},
+    "250 replayed": {"replay": 250},
+    "1,000 replayed": {"replay": 1000},
     "twice the replay": {"replay": 500},
     "without foreign pairs": {"recipe": {"foreign_share": 0.0}},
     "without the pull (KL)": {"recipe": {"kl_weight": 0.0}},
@@ -116,7 +120,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
 
-ABLATION = (*list(WAYS)[:1], *list(WAYS)[4:])
+AMOUNTS = ("250 replayed", "1,000 replayed")
+ABLATION = tuple(way for way in list(WAYS)[:1] + list(WAYS)[4:] if way not in AMOUNTS)
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,8 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             yield from (Job(way, seed, turned=t) for way in tried for t in (0.0, SUSPECTED))
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))
+        elif part == "replay":
+            yield from (Job(way, seed, 800) for way in ("ours", *AMOUNTS))
         else:
             yield from (Job(way, seed) for way in ABLATION)
 
@@ -210,7 +217,7 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         f"| base | general | base | {LAST_COLUMN.get(part, '')} |",
         "|---" * 14 + "|",
     ]
-    ours = rows["ours", REVIEWS, 0.0]
+    ours = rows["ours", 800 if part == "replay" else REVIEWS, 0.0]
     for (way, reviews, turned), each in rows.items():
 
         def mean(name: str, each: list[dict[str, Any]] = each) -> str:
@@ -223,7 +230,7 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         last = ""
         if part == "compare" and way != "ours":
             last = rival(ours, each)
-        elif part == "ablation" and way != "ours":
+        elif part in ("ablation", "replay") and way != "ours":
             won, lost = exchanged(ours, each)
             chance = min(1.0, 2 * min(mcnemar(won, lost), mcnemar(lost, won)))
             last = f"{won} : {lost}, {chance:.2g}"
