@@ -12,8 +12,9 @@ it: rows of the shipped replay set that nobody learns from).
 - ``compare``: ours against the proposal's recipe on corrections alone, plain LoRA on corrections
   and agreed rows, and full fine-tuning of the base by transformers' Trainer.
 - ``curve``: ours and plain LoRA with 100 to 800 reviews.
-- ``noise``: ours with a share of the corrections turned into another wrong label; and with every
-  reviewed row weighed by how likely its label is right, as the list of suspects has it.
+- ``noise``: ours with a share of the corrections turned into another wrong label; and, at 20%, with
+  every reviewed row weighed by how likely its label is right, with the mean of three fits, and with
+  twice the smoothing.
 - ``suspects``: how many of those, at 20%, stand in the upper quarter of the list of suspects.
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
 - ``replay``: ours with 800 reviews and more or fewer replayed pairs.
@@ -61,7 +62,7 @@ from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.trainer import Trainer as LoraTrainer
 
 PARTS = ("compare", "curve", "noise", "suspects", "ablation", "replay")
-REVIEWS = 400
+REVIEWS, MANY = 400, 800
 HOLDOUT = 1000
 LAST_COLUMN = {
     "compare": "against ours: p, broken at equal fixed",
@@ -120,8 +121,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
 
+PEERS = ("corrections only", "plain LoRA", "full fine-tuning")
 AMOUNTS = ("250 replayed", "1,000 replayed")
-ABLATION = tuple(way for way in list(WAYS)[:1] + list(WAYS)[4:] if way not in AMOUNTS)
+ABLATION = tuple(way for way in WAYS if way not in PEERS + AMOUNTS)
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,9 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
     """The jobs of a part, row by row."""
     for seed in range(seeds):
         if part == "compare":
-            yield from (Job(way, seed) for way in list(WAYS)[:4])
+            yield from (Job(way, seed) for way in ("ours", *PEERS))
         elif part == "curve":
-            sizes = (100, 200, REVIEWS, 800)
+            sizes = (100, 200, REVIEWS, MANY)
             yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
         elif part == "noise":
             shares = (0.0, 0.1, SUSPECTED, 0.4)
@@ -202,7 +204,7 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))
         elif part == "replay":
-            yield from (Job(way, seed, 800) for way in ("ours", *AMOUNTS))
+            yield from (Job(way, seed, MANY) for way in ("ours", *AMOUNTS))
         else:
             yield from (Job(way, seed) for way in ABLATION)
 
@@ -217,7 +219,7 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         f"| base | general | base | {LAST_COLUMN.get(part, '')} |",
         "|---" * 14 + "|",
     ]
-    ours = rows["ours", 800 if part == "replay" else REVIEWS, 0.0]
+    ours = rows["ours", MANY if part == "replay" else REVIEWS, 0.0]
     for (way, reviews, turned), each in rows.items():
 
         def mean(name: str, each: list[dict[str, Any]] = each) -> str:

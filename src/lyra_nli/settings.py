@@ -208,7 +208,7 @@ class DatasetSettings(Section):
         0.1, ge=0, lt=1, description="without folds: groups that choose the strength"
     )
     replay_share: float = Field(
-        0.6, ge=0, description="general NLI pairs mixed into training, for every reviewed row"
+        0.6, ge=0, description="general NLI pairs mixed into training, for every reviewed row there"
     )
     replay_rows: int = Field(250, ge=0, description="but so many at least")
     replay_file: str | None = Field(None, description="your own JSONL instead of the shipped set")
