@@ -33,6 +33,7 @@ bench-train: $(READY)  ## time, memory and accuracy of training, beside transfor
 
 bench-learn: $(READY)  ## what the learning recipe is worth, and each of its parts
 	$(BIN)/python benchmarks/learning.py
+	$(BIN)/python benchmarks/verdicts.py
 
 bench-recipes: $(READY)  ## the default recipe beside its neighbours, on several domains (hours)
 	$(BIN)/python benchmarks/recipes.py

@@ -44,6 +44,7 @@ from cleanlab.rank import get_label_quality_scores
 from domains import read_domain
 from numpy.typing import NDArray
 from recording import add_options, run_jobs
+from torch import nn
 
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.evaluation.metrics import brier, ece, mcnemar
@@ -59,6 +60,7 @@ from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.opinions import read_opinions
+from lyra_nli.training.student import Student
 from lyra_nli.training.trainer import Trainer as LoraTrainer
 
 PARTS = ("compare", "curve", "noise", "suspects", "ablation", "replay")
@@ -115,6 +117,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "rank 16": {"recipe": {"rank": 16}},
     "unreviewed rows": {"unreviewed": 400},
     "collateral damage twice": {"damage": True},
+    "the head learns, too": {"head": True},
     THREE: {"fits": 3},
     SMOOTHER: {"recipe": {"label_smoothing": 0.2}},
     DOUBTED: {"doubted": True},
@@ -331,6 +334,8 @@ def adapted(
     taught += foreign_pairs(taught, recipe.foreign_share, recipe.seed)
     with tempfile.TemporaryDirectory() as folder, TrainingLog(Path(folder)) as log:
         trainer = trainer_of(ground.base, recipe, log)
+        if way.get("head"):
+            free_head(trainer.student)
         lessons = trainer.lessons(taught)
         if way.get("damage"):
             broken = collateral_damage(trainer, lessons)
@@ -344,6 +349,17 @@ def adapted(
             trainer.student.strength = strength
             found[strength] = say(trainer, [*held, *ground.general])
     return found
+
+
+def free_head(student: Student) -> None:
+    """Let pooler and classifier learn beside the adapters, as PEFT has it for classifiers."""
+    model: Any = student.model
+    for module in (*model.pooler.modules(), *model.classifier.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            # A copy: the base has the other one.
+            setattr(module, name, nn.Parameter(parameter.detach().clone()))
+    student.parameters = [p for p in model.parameters() if p.requires_grad]
+    student.start = student.fresh = student.weights()
 
 
 def collateral_damage(trainer: LoraTrainer, lessons: Lessons) -> set[str]:

@@ -28,7 +28,6 @@ import platform
 import random
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ import matplotlib.pyplot as plt
 import peers
 import torch
 from domains import read_domain
+from projects import Project, command
 from transformers import (
     AutoTokenizer,
     DebertaV2Config,
@@ -267,25 +267,13 @@ def growth(options: argparse.Namespace) -> None:
 
 def whole(options: argparse.Namespace) -> None:
     """`lyra-nli train` on 1,000 reviewed pairs in a database of its own."""
+    base = load_base("starter")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_reviews(options, place / "reviews.jsonl")
-        environment = {
-            **os.environ,
-            "LYRA_STORAGE__DATABASE_PATH": str(place / "lyra.db"),
-            "LYRA_NLI__ADAPTERS_DIR": str(place / "adapters"),
-            "LYRA_NLI__FAST_MODEL": "starter",
-            "LYRA_NLI_CACHE": str(place / "cache"),
-        }
-        for words in ("db init", f"import {place / 'reviews.jsonl'}"):
-            command("lyra-nli", *words.split(), environment=environment)
+        project = Project(Path(folder))
+        project.review(base, rows_of(base, Setup("ours"), options)[0])
         started = time.monotonic()
-        text = command(
-            "lyra-nli", "train", "--force", "--reason", "benchmark", "--json",
-            environment=environment, accept=(0, 9),
-        )  # fmt: skip
+        outcome = project.train()
         seconds = time.monotonic() - started
-    outcome = json.loads(text)
     steps = {**outcome["seconds"], "the whole command": seconds}
     print("| step | seconds |\n|---|---|")
     for name, taken in steps.items():
@@ -307,18 +295,6 @@ def run(setup: Setup) -> dict[str, float]:
     )  # fmt: skip
     result: dict[str, float] = json.loads(text.splitlines()[-1])
     return result
-
-
-def command(*words: str, environment: Mapping[str, str], accept: Sequence[int] = (0,)) -> str:
-    """What a command prints."""
-    program = Path(sys.executable).parent / words[0]
-    words = (str(program), *words[1:]) if program.is_file() else words
-    result = subprocess.run(
-        words, check=False, stdout=subprocess.PIPE, text=True, env=dict(environment)
-    )
-    if result.returncode not in accept:
-        raise SystemExit(f"{' '.join(words)} ended with {result.returncode}")
-    return result.stdout
 
 
 def measure(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
@@ -440,25 +416,6 @@ def general_rows(count: int) -> list[Example]:
             group=one.id,
         )
     return list(found.values())
-
-
-def write_reviews(options: argparse.Namespace, file: Path) -> None:
-    """1,000 reviewed pairs for `lyra-nli import`, with the base's own answers."""
-    base = load_base("starter")
-    taught, _ = rows_of(base, Setup("ours"), options)
-    said = Judge(base).judge([example.pair for example in taught])
-    with file.open("w", encoding="utf-8") as lines:
-        for example, answer in zip(taught, said, strict=True):
-            row = {
-                "id": example.id,
-                "premise": example.pair.premise,
-                "hypothesis": example.pair.hypothesis,
-                "predicted_label": answer.label,
-                "predicted_confidence": round(answer.confidence, 6),
-                "correct_label": example.label,
-                "group": example.group,
-            }
-            lines.write(json.dumps(row) + "\n")
 
 
 def small_base() -> Base:
