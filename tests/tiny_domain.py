@@ -56,13 +56,17 @@ def tiny_settings(folder: Path) -> Settings:
     )
 
 
-def add_reviews(workspace: Workspace, folder: Path, rows: list[tuple[Pair, str]]) -> None:
+def add_reviews(
+    workspace: Workspace, folder: Path, rows: list[tuple[Pair, str]], groups: int = 0
+) -> None:
     """Import reviews of what the base really says about these pairs."""
-    import_file(workspace.engine, write_reviews(workspace.settings, folder, rows))
+    import_file(workspace.engine, write_reviews(workspace.settings, folder, rows, groups))
 
 
-def write_reviews(settings: Settings, folder: Path, rows: list[tuple[Pair, str]]) -> Path:
-    """Write ``reviews.jsonl``, as a user would have it."""
+def write_reviews(
+    settings: Settings, folder: Path, rows: list[tuple[Pair, str]], groups: int = 0
+) -> Path:
+    """Write ``reviews.jsonl``, as a user would have it; in so many groups, or one for each row."""
     base = load_base_for(settings, settings.nli.fast_model)
     said = Judge(base).judge([pair for pair, _ in rows])
     file = folder / "reviews.jsonl"
@@ -74,7 +78,9 @@ def write_reviews(settings: Settings, folder: Path, rows: list[tuple[Pair, str]]
                 "predicted_label": answer.label,
                 "predicted_confidence": answer.confidence,
                 "correct_label": label,
-                "group": pair.premise.split()[2],
+                "group": str(int(pair.premise.split()[2]) % groups)
+                if groups
+                else pair.premise.split()[2],
             }
             stream.write(json.dumps(row) + "\n")
     return file

@@ -208,6 +208,7 @@ def describe(
         dataset_hash=dataset.content_hash,
         split_hash=dataset.split_hash,
         row_ids=dataset.row_ids(),
+        groups=dataset.groups(),
         recipe=as_run.model_dump(mode="json"),
         dataset_settings=workspace.settings.dataset.model_dump(mode="json"),
         library_versions=provenance.library_versions(),

@@ -35,7 +35,9 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
     if base.fingerprint != manifest.base_fingerprint:
         raise AdapterError(f"{version.name} was trained on other weights of {base.name}")
     people = manifest.metrics.get("people", {})  # versions of earlier releases counted none
-    dataset = rebuild(workspace.reviews().reviews, workspace.replay(), manifest.row_ids, people)
+    dataset = rebuild(
+        workspace.reviews().reviews, workspace.replay(), manifest.row_ids, people, manifest.groups
+    )
     dataset = dataset.weighed(DatasetSettings.model_validate(manifest.dataset_settings))
     if dataset.content_hash != manifest.dataset_hash:
         raise DatasetError(f"the rows that {version.name} learned from have changed since")
@@ -80,6 +82,8 @@ def recipe_of(manifest: Manifest) -> TrainingSettings:
     # A default of today says nothing about a recipe that did not have the setting.
     missing = TrainingSettings.model_fields.keys() - manifest.recipe.keys()
     problems = [f"{name}: not in its recipe" for name in sorted(missing)]
+    if not manifest.groups:
+        problems.append("groups: not in its manifest")
     try:
         recipe = TrainingSettings.model_validate(manifest.recipe)
     except ValidationError as error:

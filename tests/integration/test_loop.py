@@ -123,6 +123,19 @@ def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
     assert reproduce(other, outcome.version.name).name == outcome.version.name
 
 
+def test_rows_that_share_groups_give_the_same_bytes(tmp_path: Path) -> None:
+    """Foreign pairs are made across groups: the manifest must know which those were."""
+    settings = tiny_settings(tmp_path)
+    init_database(settings.storage.database_path)
+    workspace = Workspace.open(settings)
+    add_reviews(workspace, tmp_path, reviewed_pairs(150), groups=6)
+    outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    manifest = workspace.registry.manifest_of(outcome.version)
+    assert len(set(manifest.groups.values())) < 6
+    assert manifest.groups.keys() < {*manifest.row_ids["train"], *manifest.row_ids["dev"]}
+    assert reproduce(workspace, outcome.version.name).name == outcome.version.name
+
+
 def test_a_version_from_cached_states_is_made_again_without_the_cache(
     workspace: Workspace, tmp_path: Path
 ) -> None:

@@ -99,6 +99,10 @@ class Dataset:
         """Row id -> how many people gave its label, where several did."""
         return {e.id: e.people for e in self.examples() if e.people > 1}
 
+    def groups(self) -> dict[str, str]:
+        """Row id -> group of the reviewed rows that can be learned from."""
+        return {e.id: e.group for e in (*self.train, *self.dev) if e.source != "replay"}
+
     def sides(self) -> dict[str, tuple[Example, ...]]:
         """The four sides that have a part in a run."""
         return {
@@ -191,11 +195,13 @@ def rebuild(
     replay: Sequence[Example],
     row_ids: Mapping[str, Sequence[str]],
     people: Mapping[str, int],
+    groups: Mapping[str, str],
 ) -> Dataset:
     """The dataset of an earlier run, from what its manifest keeps.
 
     Args:
         people: row id -> how many had given its label by then, see `Dataset.people`.
+        groups: row id -> its group by then, see `Dataset.groups`; the others have their own.
 
     Raises:
         DatasetError: naming rows that are gone.
@@ -203,7 +209,8 @@ def rebuild(
     wanted = {row_id for ids in row_ids.values() for row_id in ids}
     cleaned = clean([review for review in reviews if review.id in wanted])
     found = {e.id: e for e in replay} | {
-        r.id: example_of(replace(r, people=people.get(r.id, 1)), r.id) for r in cleaned.reviews
+        r.id: example_of(replace(r, people=people.get(r.id, 1)), groups.get(r.id, r.id))
+        for r in cleaned.reviews
     }
     missing = [i for ids in row_ids.values() for i in ids if i not in found]
     if missing:

@@ -30,6 +30,8 @@ class Manifest:
         base_model: the base as the user named it: Hub id, folder or ``starter``.
         base_fingerprint: SHA-256 over the base's weights and config.
         row_ids: ids of the rows by split: ``train``, ``dev``, ``holdout``.
+        groups: id -> group of the reviewed rows that were, or could be, learned from: which foreign
+            pairs are made depends on it. Versions of earlier releases have none.
         recipe: the training settings, as they were resolved.
         metrics: what the gate measured.
         max_length: tokens a pair could have, where premises were cut.
@@ -52,6 +54,7 @@ class Manifest:
     created_at: Text
     metrics: dict[str, Any]
     max_length: int = 512
+    groups: dict[str, str] = field(default_factory=dict)
     files: dict[str, Digest] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

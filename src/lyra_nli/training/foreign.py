@@ -24,15 +24,19 @@ def foreign_pairs(examples: Sequence[Example], share: float, seed: int) -> list[
         examples: replayed rows are left alone.
 
     Returns:
-        Neutral rows in the premise's group, each once; none where all rows are of one group.
+        Neutral rows in the premise's group, each once; none where all rows are of one group, and
+        none that people have judged: they may have found that it is not neutral.
     """
     reviewed = [example for example in examples if example.source != "replay"]
+    judged = {example.pair.key for example in reviewed}
     rng = random.Random(seed)
     found: dict[str, Example] = {}
     for _ in range(round(share * len(reviewed))):
         one, other = rng.choice(reviewed), rng.choice(reviewed)
         if one.group != other.group:
             pair = Pair(one.pair.premise, other.pair.hypothesis)
+            if pair.key in judged:
+                continue
             key = f"foreign:{one.id}:{other.id}"
             found[key] = replace(
                 one, id=key, pair=pair, label="neutral", source="foreign", weight=_WEIGHT

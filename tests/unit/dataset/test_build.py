@@ -240,7 +240,7 @@ class TestHashes:
 class TestRebuilding:
     def test_gives_the_same_dataset(self, dataset, reviews):
         row_ids = json.loads(json.dumps(dataset.row_ids()))
-        again = rebuild(reviews[::-1], make_replay(), row_ids, {})
+        again = rebuild(reviews[::-1], make_replay(), row_ids, {}, {})
         assert again.content_hash == dataset.content_hash
         assert again.split_hash == dataset.split_hash
         assert [e.pair for e in again.train] == [e.pair for e in dataset.train]
@@ -251,13 +251,13 @@ class TestRebuilding:
             replace(review, id=f"later:{review.id}", label="neutral", reviewed_at="2027-01-01")
             for review in reviews[:20]
         ]
-        again = rebuild([*reviews, *overruled], make_replay(), dataset.row_ids(), {})
+        again = rebuild([*reviews, *overruled], make_replay(), dataset.row_ids(), {}, {})
         assert again.content_hash == dataset.content_hash
 
     def test_a_changed_row_changes_the_hash(self, dataset, reviews):
         other = next(label for label in LABELS if label != reviews[0].label)
         again = rebuild(
-            [replace(reviews[0], label=other), *reviews[1:]], make_replay(), dataset.row_ids(), {}
+            [replace(reviews[0], label=other), *reviews[1:]], make_replay(), dataset.row_ids(), {}, {}
         )
         assert again.content_hash != dataset.content_hash
 
@@ -267,22 +267,27 @@ class TestRebuilding:
         assert dataset.people() == {reviews[0].id: 2}
         assert dataset.content_hash != build(reviews, [], SETTINGS, folds=5).content_hash
         later = [replace(review, people=3) for review in reviews]
-        again = rebuild(later, [], dataset.row_ids(), dataset.people())
+        again = rebuild(later, [], dataset.row_ids(), dataset.people(), {})
         assert again.content_hash == dataset.content_hash
+
+    def test_groups_are_those_of_then(self, dataset, reviews):
+        again = rebuild(reviews, make_replay(), dataset.row_ids(), {}, dataset.groups())
+        assert [e.group for e in again.train] == [e.group for e in dataset.train]
+        assert again.groups() == dataset.groups()
 
     def test_rows_that_are_gone_are_named(self, dataset, reviews):
         with pytest.raises(DatasetError, match="3 rows of that run") as caught:
-            rebuild(reviews[3:], make_replay(), dataset.row_ids(), {})
+            rebuild(reviews[3:], make_replay(), dataset.row_ids(), {}, {})
         assert set(caught.value.problems) == {review.id for review in reviews[:3]}
 
     def test_a_replay_set_that_lost_rows_is_noticed(self, dataset, reviews):
         with pytest.raises(DatasetError, match="no longer"):
-            rebuild(reviews, make_replay(60), dataset.row_ids(), {})
+            rebuild(reviews, make_replay(60), dataset.row_ids(), {}, {})
 
     def test_many_reviews_take_no_time(self, reviews):
         many = make_reviews(6000)
         row_ids = build(many, [], SETTINGS).row_ids()
-        assert len(rebuild(many, [], row_ids, {}).train) == len(row_ids["train"])
+        assert len(rebuild(many, [], row_ids, {}, {}).train) == len(row_ids["train"])
 
 
 class TestRefusals:

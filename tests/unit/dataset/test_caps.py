@@ -111,5 +111,5 @@ class TestInADataset:
         settings = DatasetSettings(page_rows=1)
         dataset = build(reviews, [], settings).weighed(settings)
         assert dataset.capped
-        again = rebuild(reviews, [], dataset.row_ids(), {}).weighed(settings)
+        again = rebuild(reviews, [], dataset.row_ids(), {}, {}).weighed(settings)
         assert again.content_hash == dataset.content_hash

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tiny_training import examples, make_trainer
 
+from lyra_nli.records import Pair
 from lyra_nli.training.folds import cut
 from lyra_nli.training.foreign import foreign_pairs, without_texts
 from lyra_nli.training.log import TrainingLog
@@ -29,6 +30,17 @@ def test_one_group_or_no_share_gives_none():
     rows = [replace(row, group="g") for row in examples(20)]
     assert foreign_pairs(rows, 1.0, seed=0) == []
     assert foreign_pairs(examples(20), 0.0, seed=0) == []
+
+
+def test_what_people_have_judged_is_not_taken_for_neutral():
+    four = [replace(row, group=f"g{i}") for i, row in enumerate(examples(4))]
+    judged = [
+        replace(one, id=f"judged {i}", pair=Pair(one.pair.premise, four[i - 1].pair.hypothesis))
+        for i, one in enumerate(four)
+    ]
+    keys = {row.pair.key for row in judged}
+    assert keys & {row.pair.key for row in foreign_pairs(four, 20.0, seed=0)}
+    assert not keys & {row.pair.key for row in foreign_pairs([*four, *judged], 20.0, seed=0)}
 
 
 def test_pairs_made_of_held_texts_are_left_out():
