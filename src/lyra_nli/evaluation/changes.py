@@ -109,8 +109,13 @@ class Paired:
         return fit("temperature", judged)(said)
 
     def error(self) -> float:
-        """The standard error of the gain, were there none; of groups."""
-        return sqrt(float((self.clusters.sums(self.steps[:, None]) ** 2).sum())) / len(self.labels)
+        """The standard error of the gain, were there none; of groups.
+
+        One fixed and one broken row are added, as for `gain`: where few rows changed, or none, the
+        next ones may.
+        """
+        changed = float((self.clusters.sums(self.steps[:, None]) ** 2).sum())
+        return sqrt(changed + 2) / len(self.labels)
 
 
 def change(paired: Paired, level: float) -> Change:
@@ -150,15 +155,19 @@ def p_worse(paired: Paired) -> float:
 def rows_to_show(paired: Paired, level: float, worth: float) -> int | None:
     """Rows that show what is better, in four cases of five.
 
-    Either as much as was measured, or a gain of `worth`, whichever takes fewer; None where even
-    that gain would have been seen by now. As Connor (1987), Sample size for testing differences in
+    Either as much as was measured, or a gain of `worth`, whichever takes fewer. None where that
+    gain would have been seen by now, and what was measured takes more than as many rows again. As
+    Connor (1987), Sample size for testing differences in
     proportions for the paired-sample design, but with the spread of the groups.
     """
     measured = float(standard(paired.evidence()).sum(axis=0).max())
     error, needed = paired.error(), _quantiles(level)
     shares = (needed / measured if measured > 0 else inf, needed * error / worth)
-    more = [ceil(len(paired.labels) * share**2) for share in shares if 1 < share < inf]
-    return min(more, default=None)
+    n = len(paired.labels)
+    seen = [ceil(n * share**2) for share in shares if 1 < share < inf]
+    if shares[1] <= 1:
+        seen = [rows for rows in seen if rows <= 2 * n]
+    return min(seen, default=None)
 
 
 def _quantiles(level: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import pi
+from math import ceil, pi
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,11 @@ from lyra_nli.settings import GateSettings
 
 State = Literal["shown", "open", "harm"]
 
+_HOPELESS = 10_000
+"""Rows: where it takes more, and more than as many again, reviews will not tell."""
+
+BETTER, GENERAL = "better than the base (p)", "general NLI kept (change)"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -29,6 +34,7 @@ class Check:
         text: the same in words.
         low, high: the figure lies between, and each end is exceeded once in 20 times; None where
             the figure is no estimate.
+        limit: what the range must be clear of to be shown; None: the threshold.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Check:
     text: str = ""
     low: float | None = None
     high: float | None = None
+    limit: float | None = None
 
 
 def level_of(look: int, significance: float) -> float:
@@ -50,6 +57,23 @@ def level_of(look: int, significance: float) -> float:
     passes a candidate that is no better. The first look gets the most, 0.030 of 0.05.
     """
     return significance * 6 / (pi * look) ** 2
+
+
+def rows_to_settle(check: Check, rows: int) -> int | None:
+    """Rows at which an open figure, if it stays as it is, is clear of what it must not reach.
+
+    Its interval narrows with the root of the rows. None where it lies on its limit, or so near that
+    nobody will ever tell.
+
+    Args:
+        check: one with an interval, measured on so many rows.
+    """
+    limit = check.threshold if check.limit is None else check.limit
+    if check.low is None or check.high is None or check.value == limit:
+        return None
+    reach = check.high - check.value if check.value < limit else check.value - check.low
+    needed = ceil(rows * (reach / (limit - check.value)) ** 2)
+    return max(rows + 1, needed) if needed <= max(_HOPELESS, 2 * rows) else None
 
 
 def checks_of(
@@ -98,7 +122,7 @@ def _better(base: Paired, level: float, settings: GateSettings) -> Check:
         f"accuracy {base.was.mean():.1%} before, {base.now.mean():.1%} after; a candidate that is "
         f"no better looks this good with p = {p:.2g}, and at most {level:.2g} is allowed"
     )
-    return Check("better than the base (p)", p, level, shown and not worse, True, state, text)
+    return Check(BETTER, p, level, shown and not worse, True, state, text)
 
 
 def _net(base: Paired, reviewed: Evidence, settings: GateSettings) -> Iterator[Check]:
@@ -154,12 +178,14 @@ def _general(general: Paired, settings: GateSettings) -> Check:
     limit = -settings.max_general_drop
     state: State = "shown" if kept.value >= limit else "harm" if kept.high < limit else "open"
     text = f"accuracy on general NLI changed by {_points(kept)}; it may lose {-100 * limit:.1f}"
-    name = "general NLI kept (change)"
-    return Check(name, kept.value, limit, state == "shown", True, state, text, kept.low, kept.high)
+    return Check(
+        GENERAL, kept.value, limit, state == "shown", True, state, text, kept.low, kept.high
+    )
 
 
 def _at_least(name: str, figure: Interval, least: float, drop: float, what: str) -> Check:
     """Measured to be at least that, and not, but for chance, lower by more than `drop`."""
+    limit = least - drop if figure.value >= least else least
     ruled_out = not drop or figure.low >= least - drop
     state: State = "open"
     if figure.high < least:
@@ -170,7 +196,16 @@ def _at_least(name: str, figure: Interval, least: float, drop: float, what: str)
     if drop:
         text += f"; a loss of {100 * drop:.1f} must be ruled out"
     return Check(
-        name, figure.value, least, state == "shown", True, state, text, figure.low, figure.high
+        name,
+        figure.value,
+        least,
+        state == "shown",
+        True,
+        state,
+        text,
+        figure.low,
+        figure.high,
+        limit,
     )
 
 

@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from lyra_nli.errors import DatasetError
 from lyra_nli.evaluation.changes import Change, Paired, change, rows_to_show
-from lyra_nli.evaluation.checks import Check, checks_of, level_of
+from lyra_nli.evaluation.checks import (
+    BETTER,
+    GENERAL,
+    Check,
+    checks_of,
+    level_of,
+    rows_to_settle,
+)
 from lyra_nli.evaluation.estimates import ENOUGH_GROUPS
 from lyra_nli.evaluation.evidence import Evidence
 from lyra_nli.evaluation.populations import (
@@ -212,14 +219,20 @@ def _more(
     settings: GateSettings,
     start: str,
 ) -> More:
-    unclear = {check.name for check in checks if check.enforced and not check.holds}
-    if unclear == {"general NLI kept (change)"}:
-        return More(None, "it takes more general NLI pairs, see dataset.replay_file")
     n = len(base.labels)
-    needed = rows_to_show(base, level, settings.worthwhile_gain)
+    unclear = [c for c in checks if c.enforced and not c.holds and c.name != GENERAL]
+    if not unclear:
+        return More(None, "it takes more general NLI pairs, see dataset.replay_file")
+    needs = [rows_to_settle(check, n) for check in unclear if check.name != BETTER]
+    if len(needs) < len(unclear):
+        shown = rows_to_show(base, level, settings.worthwhile_gain)
+        if shown is None:
+            gain = 100 * settings.worthwhile_gain
+            return More(None, f"a gain of {gain:.0f} points would probably have been seen by now")
+        needs.append(shown)
+    needed = max((need for need in needs if need is not None), default=None)
     if needed is None:
-        gain = 100 * settings.worthwhile_gain
-        return More(None, f"a gain of {gain:.0f} points would probably have been seen by now")
+        return More(None, "what is open lies just on its limit")
     kind = _kind(base, reviewed)
     if start:
         kind = kind.replace("reviews", f"reviews that {start} has not learned from", 1)

@@ -257,7 +257,11 @@ class TestRebuilding:
     def test_a_changed_row_changes_the_hash(self, dataset, reviews):
         other = next(label for label in LABELS if label != reviews[0].label)
         again = rebuild(
-            [replace(reviews[0], label=other), *reviews[1:]], make_replay(), dataset.row_ids(), {}, {}
+            [replace(reviews[0], label=other), *reviews[1:]],
+            make_replay(),
+            dataset.row_ids(),
+            {},
+            {},
         )
         assert again.content_hash != dataset.content_hash
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +138,38 @@ class TestOutcome:
         assert verdict.outcome == "insufficient"
         assert verdict.more.count > 0
         assert f"about {verdict.more.count} more" in verdict.sentence
+
+    def test_what_is_asked_for_would_settle_what_is_open(self):
+        """A gain that is shown needs no more reviews: the comparison with the active one does."""
+        mixed = {*range(55), *range(60, 100)}
+        verdict = judge(range(60), mixed, active=range(95))
+        assert check(verdict, "better than the base").state == "shown"
+        found = check(verdict, "as accurate as the active")
+        assert (verdict.outcome, found.state, found.value) == ("insufficient", "open", 0.0)
+        assert "a gain of 3 points" not in verdict.sentence
+        often = (found.value - found.low) / 0.03
+        assert verdict.more.count == math.ceil(120 * often**2) - 120
+        later = range(120 + verdict.more.count)
+        scaled = [len(later) * share // 120 for share in (55, 60, 95, 100)]
+        much = judge(
+            range(scaled[1]),
+            {*range(scaled[0]), *range(scaled[1], scaled[3])},
+            active=range(scaled[2]),
+            rows=len(later),
+        )
+        assert much.outcome == "pass"
+
+    def test_a_gain_too_small_to_matter_asks_for_nothing(self):
+        many = 3000
+        verdict = judge(range(1500), {*range(1, 1500), 2000, 2001}, rows=many)
+        assert verdict.outcome == "insufficient"
+        assert verdict.more.count is None
+        assert "a gain of 3 points would probably have been seen by now" in verdict.sentence
+
+    def test_where_nothing_changed_a_gain_may_hide(self):
+        few, many = (judge(range(n // 2), range(n // 2), rows=n).against_base for n in (30, 300))
+        assert 0.05 < few.detectable < 0.3
+        assert many.detectable < few.detectable / 5
 
     def test_rows_of_few_groups_count_for_less(self):
         """The same 12 fixed rows: each alone they show a gain, all in one group they do not."""
