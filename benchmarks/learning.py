@@ -9,8 +9,8 @@ half, every figure is of the other. FILE is JSONL with ``premise``, ``hypothesis
 column to group by; ``--general`` is general NLI in the same form, to see what is forgotten (without
 it: rows of the shipped replay set that nobody learns from).
 
-- ``compare``: ours against the proposal's recipe on corrections alone, plain LoRA on corrections
-  and agreed rows, and full fine-tuning of the base by transformers' Trainer.
+- ``compare``: ours against the proposal's recipe on corrections alone and full fine-tuning of the
+  base, both by transformers' Trainer, and plain LoRA on corrections and agreed rows.
 - ``curve``: ours and plain LoRA with 100 to 800 reviews.
 - ``noise``: ours with a share of the corrections turned into another wrong label; and, at 20%, with
   every reviewed row weighed by how likely its label is right, with the mean of three fits, and with
@@ -19,7 +19,10 @@ it: rows of the shipped replay set that nobody learns from).
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
 - ``replay``: ours with 800 reviews and more or fewer replayed pairs.
 
-Every figure is the mean over the seeds. ``--record FILE`` keeps what was measured and does not
+Every figure is the mean over the seeds. Beside a p-value stand the pairs that ours alone has right
+and those that it alone has wrong; it is of a sign-flip test in which chance swaps the two in whole
+groups, over all splits at once: pairs of a group err together, and some are in several splits'
+hold-outs. ``--record FILE`` keeps what was measured and does not
 measure it again. Jobs run side by side, one thread each.
 """
 
@@ -47,7 +50,8 @@ from recording import add_options, run_jobs
 from torch import nn
 
 from lyra_nli.dataset.replay import load_replay
-from lyra_nli.evaluation.metrics import brier, ece, mcnemar
+from lyra_nli.evaluation.clusters import Clusters, flip_test
+from lyra_nli.evaluation.metrics import brier, ece
 from lyra_nli.labels import INDEX, LABELS, Label
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge, softmax
@@ -67,7 +71,7 @@ PARTS = ("compare", "curve", "noise", "suspects", "ablation", "replay")
 REVIEWS, MANY = 400, 800
 HOLDOUT = 1000
 LAST_COLUMN = {
-    "compare": "against ours: p, broken at equal fixed",
+    "compare": "ours alone right : ours alone wrong, p; broken at equal fixed",
     "noise": "of its own gain on right labels",
     "ablation": "ours alone right : ours alone wrong, p",
     "replay": "ours alone right : ours alone wrong, p",
@@ -90,17 +94,15 @@ PLAIN: dict[str, Any] = {
 
 DOUBTED = "suspects weigh less"
 THREE, SMOOTHER = "three fits averaged", "twice the smoothing"
+SCALED = "ours at other strengths"
+STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 
 WAYS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "corrections only": {
-        "recipe": {**PLAIN, "learning_rate": 2e-4},
-        "only": "correction",
-        "replay": 0,
-        "last": True,
-    },
+    SCALED: {"strengths": STRENGTHS},
+    "proposal": {"trainer": peers.PROPOSAL, "only": "correction", "replay": 0},
     "plain LoRA": {"recipe": PLAIN, "replay": 0, "last": True},
-    "full fine-tuning": {"full": True},
+    "full fine-tuning": {"trainer": peers.FULL, "replay": 0},
     "without agreed rows": {"only": "correction"},
     "without replay": {"replay": 0},
     "250 replayed": {"replay": 250},
@@ -124,9 +126,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
 
-PEERS = ("corrections only", "plain LoRA", "full fine-tuning")
+PEERS = ("proposal", "plain LoRA", "full fine-tuning")
 AMOUNTS = ("250 replayed", "1,000 replayed")
-ABLATION = tuple(way for way in WAYS if way not in PEERS + AMOUNTS)
+ABLATION = tuple(way for way in WAYS if way not in (SCALED, *PEERS, *AMOUNTS))
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def main() -> None:
         made = (
             suspects_table(options.seeds, found)
             if part == "suspects"
-            else table(part, options.seeds, found)
+            else table(part, options, found)
         )
         print(f"\n## {part}\n\n{made}", flush=True)
 
@@ -195,7 +197,7 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
     """The jobs of a part, row by row."""
     for seed in range(seeds):
         if part == "compare":
-            yield from (Job(way, seed) for way in ("ours", *PEERS))
+            yield from (Job(way, seed) for way in ("ours", SCALED, *PEERS))
         elif part == "curve":
             sizes = (100, 200, REVIEWS, MANY)
             yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
@@ -212,11 +214,14 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             yield from (Job(way, seed) for way in ABLATION)
 
 
-def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
+def table(part: str, options: argparse.Namespace, found: dict[Job, dict[str, Any]]) -> str:
     """Means over the seeds, and their spread for the accuracy."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for job in jobs_of(part, seeds):
+    for job in jobs_of(part, options.seeds):
         rows[job.way, job.reviews, job.turned].append(found[job])
+    scaled = rows.pop((SCALED, REVIEWS, 0.0), [])
+    examples = read_domain(options.data, options.group)
+    judges = [examples[row].group for s in range(options.seeds) for row in halves(examples, s)[2]]
     lines = [
         "| | reviews | turned | accuracy (spread) | base | fixed | broken | Brier | base | ECE "
         f"| base | general | base | {LAST_COLUMN.get(part, '')} |",
@@ -233,12 +238,10 @@ def table(part: str, seeds: int, found: dict[Job, dict[str, Any]]) -> str:
         names = ("base_accuracy", "fixed", "broken", "brier", "base_brier", "ece", "base_ece")
         cells = [mean(name) for name in (*names, "general", "base_general")]
         last = ""
+        if part in ("compare", "ablation", "replay") and way != "ours":
+            last = exchanged(ours, each, judges)
         if part == "compare" and way != "ours":
-            last = rival(ours, each)
-        elif part in ("ablation", "replay") and way != "ours":
-            won, lost = exchanged(ours, each)
-            chance = min(1.0, 2 * min(mcnemar(won, lost), mcnemar(lost, won)))
-            last = f"{won} : {lost}, {chance:.2g}"
+            last += f"; {at_equal_fixed(scaled, each)}"
         elif part == "noise":
             last = f"{gain(each) / gain(rows[way, reviews, 0.0]):.0%}"
         lines.append(
@@ -269,30 +272,41 @@ def suspects_table(seeds: int, found: dict[Job, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def rival(ours: list[dict[str, Any]], peer: list[dict[str, Any]]) -> str:
-    """One-sided exact McNemar of all splits together; what ours breaks where it fixes as much."""
-    fixed, broken = exchanged(ours, peer)
-    equal = [broken_at(y["fixed"], x["weaker"]) for x, y in zip(ours, peer, strict=True)]
-    return (
-        f"p = {mcnemar(fixed, broken):.2g}; {statistics.mean(equal):.3f} "
-        f"against {statistics.mean(y['broken'] for y in peer):.3f}"
-    )
+def at_equal_fixed(scaled: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> str:
+    """What ours breaks at the strength at which it fixes as much, against what the peer breaks."""
+    equal = [broken_at(y["fixed"], x["strengths"]) for x, y in zip(scaled, peer, strict=True)]
+    reached = [(one, y["broken"]) for one, y in zip(equal, peer, strict=True) if one is not None]
+    if not reached:
+        return "it never fixes as much"
+    ours, theirs = (statistics.mean(each) for each in zip(*reached, strict=True))
+    some = "" if len(reached) == len(equal) else f" (in {len(reached)} of {len(equal)} splits)"
+    return f"{ours:.3f} against {theirs:.3f}{some}"
 
 
-def exchanged(ours: list[dict[str, Any]], other: list[dict[str, Any]]) -> tuple[int, int]:
-    """Pairs of all splits that ours alone has right, and those that it alone has wrong."""
-    pairs = [
-        pair
-        for x, y in zip(ours, other, strict=True)
-        for pair in zip(x["hits"], y["hits"], strict=True)
+def exchanged(
+    ours: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], groups: Sequence[str]
+) -> str:
+    """Pairs that ours alone has right, those that it alone has wrong, and p, see the top.
+
+    Args:
+        groups: of the pairs of all splits, one after the other.
+    """
+    hits = [
+        np.array(list("".join(one["hits"] for one in each)), dtype=int) for each in (ours, other)
     ]
-    return pairs.count(("1", "0")), pairs.count(("0", "1"))
+    steps = (hits[0] - hits[1]).astype(float)
+    sums = Clusters.of(groups).sums(steps[:, None])
+    chance = min(1.0, 2 * min(flip_test(sums), flip_test(-sums)))
+    return f"{(steps > 0).sum()} : {(steps < 0).sum()}, {chance:.2g}"
 
 
-def broken_at(fixed: float, weaker: Sequence[tuple[float, float]]) -> float:
-    """What an adapter breaks at the strength at which it fixes so much, between those tried."""
-    points = np.array(sorted([(0.0, 0.0), *map(tuple, weaker)]))
-    return float(np.interp(fixed, points[:, 0], points[:, 1]))
+def broken_at(fixed: float, strengths: Sequence[tuple[float, float]]) -> float | None:
+    """What an adapter breaks at the strength at which it fixes so much, between those tried.
+
+    None where it never fixes so much.
+    """
+    points = np.array(sorted([(0.0, 0.0), *map(tuple, strengths)]))
+    return float(np.interp(fixed, points[:, 0], points[:, 1])) if fixed <= points[-1, 0] else None
 
 
 def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
@@ -303,11 +317,8 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         return suspects_found(ground.base, task)
     held = [ground.examples[row] for row in task.holdout]
     way = WAYS[job.way]
-    if way.get("full"):
-        model = copy.deepcopy(ground.base.model).requires_grad_(True)
-        torch.manual_seed(job.seed)
-        peers.fit(ground.base, model, task.reviewed, peers.FULL, seed=job.seed)
-        judge = Judge(ground.base, model.eval())
+    if "trainer" in way:
+        judge = by_trainer(ground.base, job, task)
         answers = [softmax(judge.logits([e.pair for e in rows])) for rows in (held, ground.general)]
         return figures(ground, task, answers[0], answers[1])
     seeds = [job.seed + 1000 * number for number in range(way.get("fits", 1))]
@@ -315,9 +326,19 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     said = {strength: np.mean([fit[strength] for fit in fits], axis=0) for strength in fits[0]}
     found = figures(ground, task, *np.split(said[1.0], [len(held)]))
     if len(said) > 1:
-        weaker = [figures(ground, task, each[: len(held)]) for each in said.values()]
-        found["weaker"] = [(each["fixed"], each["broken"]) for each in weaker]
+        each = [figures(ground, task, answers[: len(held)]) for answers in said.values()]
+        found["strengths"] = [(one["fixed"], one["broken"]) for one in each]
     return found
+
+
+def by_trainer(base: Base, job: Job, task: Task) -> Judge:
+    """A judge that transformers' Trainer made: the proposal's adapter, or every weight learns."""
+    recipe, own = WAYS[job.way]["trainer"], replace(base, model=copy.deepcopy(base.model))
+    torch.manual_seed(job.seed)
+    lora = recipe is peers.PROPOSAL
+    model: Any = peers.with_lora(own) if lora else own.model.requires_grad_(True)
+    peers.fit(own, model, taught_rows(base, job, task), recipe, seed=job.seed)
+    return Judge(base, (model.merge_and_unload() if lora else model).eval())
 
 
 def adapted(
@@ -325,7 +346,7 @@ def adapted(
 ) -> dict[float, NDArray[np.float64]]:
     """One adapter's probabilities of the held rows and, after them, of general NLI.
 
-    By strength: all of them where the others are compared with it, else the full one.
+    By strength: the full one, unless the way asks for others.
     """
     way = WAYS[job.way]
     changes = {"seed": seed, "threads": 1, "folds": 0, **way.get("recipe", {})}
@@ -345,7 +366,7 @@ def adapted(
         if way.get("last"):
             trainer.student.take(fitted.weights)
         found = {}
-        for strength in recipe.strengths if job == Job("ours", job.seed) else (1.0,):
+        for strength in way.get("strengths", (1.0,)):
             trainer.student.strength = strength
             found[strength] = say(trainer, [*held, *ground.general])
     return found
@@ -477,17 +498,7 @@ def replay_rows() -> tuple[list[Example], list[Example]]:
 
 def make_task(ground: Ground, job: Job) -> Task:
     """Reviews of one half of the groups, a hold-out of the other."""
-    rng = random.Random(job.seed)
-    names = sorted({example.group for example in ground.examples})
-    rng.shuffle(names)
-    place = {name: index for index, name in enumerate(names)}
-    order = sorted(range(len(ground.examples)), key=lambda row: place[ground.examples[row].group])
-    last = place[ground.examples[order[len(order) // 2]].group]
-    pool = [row for row in order if place[ground.examples[row].group] <= last]
-    held = [row for row in order if place[ground.examples[row].group] > last]
-    rng.shuffle(pool)
-    # Before any label is turned: the judges are the same, however many are.
-    holdout = sorted(rng.sample(held, min(HOLDOUT, len(held))))
+    rng, pool, holdout = halves(ground.examples, job.seed)
     reviewed = [reviewed_row(ground, row) for row in pool[: job.reviews]]
     corrections = [example for example in reviewed if example.source == "correction"]
     wrong = rng.sample(corrections, int(job.turned * len(corrections)))
@@ -498,6 +509,20 @@ def make_task(ground: Ground, job: Job) -> Task:
     ]
     unreviewed = [unreviewed_row(ground, row) for row in pool[job.reviews :]]
     return Task(reviewed, unreviewed, holdout, frozenset(labels))
+
+
+def halves(examples: Sequence[Example], seed: int) -> tuple[random.Random, list[int], list[int]]:
+    """Positions to draw reviews from and, of other groups, those that judge; and what drew them."""
+    rng = random.Random(seed)
+    names = sorted({example.group for example in examples})
+    rng.shuffle(names)
+    place = {name: index for index, name in enumerate(names)}
+    order = sorted(range(len(examples)), key=lambda row: place[examples[row].group])
+    last = place[examples[order[len(order) // 2]].group]
+    pool = [row for row in order if place[examples[row].group] <= last]
+    held = [row for row in order if place[examples[row].group] > last]
+    rng.shuffle(pool)
+    return rng, pool, sorted(rng.sample(held, min(HOLDOUT, len(held))))
 
 
 def reviewed_row(ground: Ground, row: int, label: Label | None = None) -> Example:

@@ -1,6 +1,7 @@
 """Trainings side by side, one thread each, and a record of what came of them.
 
-A record is JSONL: the fields of a job, and under ``found`` what was measured.
+A record is JSONL: the fields of a job, under ``on`` the data, under ``found`` what was measured.
+Lines about other data are left alone.
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", type=Path, help="JSONL of what was measured")
 
 
-def recorded(file: Path | None, kind: type[J]) -> dict[J, Found]:
-    """What earlier runs measured."""
+def recorded(file: Path | None, kind: type[J], data: str) -> dict[J, Found]:
+    """What earlier runs measured on these data."""
     lines = file.read_text("utf-8").splitlines() if file and file.is_file() else []
-    jobs = [json.loads(line) for line in lines]
+    jobs = [job for line in lines if (job := json.loads(line)).pop("on") == data]
     return {kind(**{k: v for k, v in job.items() if k != "found"}): job["found"] for job in jobs}
+
+
+def data_of(options: argparse.Namespace) -> str:
+    """The files that a benchmark was given, by name; ``own`` for what the package brings."""
+    files = (getattr(options, name, None) for name in ("data", "general"))
+    return ", ".join(file.stem if file else "own" for file in files)
 
 
 def run_jobs(
@@ -46,7 +53,8 @@ def run_jobs(
         measure: can be pickled; each call has a process for itself meanwhile, and one thread.
         options: with those of `add_options`.
     """
-    found = recorded(options.record, kind)
+    data = data_of(options)
+    found = recorded(options.record, kind, data)
     missing = [job for job in dict.fromkeys(jobs) if job not in found]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (1,)) as pool:
@@ -55,5 +63,5 @@ def run_jobs(
             job, found[running[future]] = running[future], future.result()
             if options.record:
                 with options.record.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps({**asdict(job), "found": found[job]}) + "\n")
+                    lines.write(json.dumps({**asdict(job), "on": data, "found": found[job]}) + "\n")
     return found

@@ -37,7 +37,7 @@ from lyra_nli.trainers import Trainers
 from lyra_nli.training.folds import answer_rows, write_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
-from lyra_nli.training.suspicion import SUSPECT, suspicions
+from lyra_nli.training.suspicion import suspects, suspicions
 from lyra_nli.training.trainer import Trained
 from lyra_nli.witnesses import ANSWERS, Proof, evaluate, with_groups
 from lyra_nli.workspace import Workspace
@@ -152,8 +152,8 @@ def train(
                 mark_trained(
                     connection, workspace.generation, ids, version.name, version.lyra_adapter_id
                 )
-                doubtful = {row: value for row, value in suspicion.items() if value > SUSPECT}
-                note_suspects(connection, workspace.generation, doubtful, version.name)
+                queued = suspects(suspicion, dataset.cleaned)
+                note_suspects(connection, workspace.generation, queued, version.name)
             finish_run(
                 connection,
                 run_id,

@@ -124,6 +124,11 @@ def test_train_asks_whether_it_is_due(project: Path) -> None:
     assert len(json.loads(call("adapters list --json").stdout)) == 1
 
 
+def test_whoever_promotes_anyway_wants_it_active(project: Path) -> None:
+    with pytest.raises(InputError, match="contradict each other"):
+        call("train --force --promote-anyway --no-activate --reason both")
+
+
 def test_promote_anyway_is_recorded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRA_TRAINING__LEARNING_RATE", "1e-9")
     kept = call("train --force --reason try")

@@ -12,7 +12,7 @@ from lyra_databases import NEWER, OLDER, LyraDatabase
 from sqlalchemy import Engine
 
 from lyra_nli.cli.main import cli
-from lyra_nli.errors import FeedbackError
+from lyra_nli.errors import AdapterNotFoundError, FeedbackError
 from lyra_nli.feedback.actions import perform
 from lyra_nli.feedback.seconds import second_review
 from lyra_nli.storage.upgrade import upgrade
@@ -39,6 +39,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     world = World(LyraDatabase(tmp_path / "lyra.db", request.param))
     yield world
     world.engine.dispose()
+
+
+def test_a_label_is_doubted_by_a_training_alone(world: World) -> None:
+    assert isinstance(world.run("reviews", "suspects").exception, AdapterNotFoundError)
 
 
 def test_domain_rules_are_listed_and_explained(world: World) -> None:

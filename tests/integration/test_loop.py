@@ -16,21 +16,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import select
 from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
 
 from lyra_nli import loop
+from lyra_nli.cli.main import cli
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.errors import AdapterError, DatasetError
 from lyra_nli.feedback.importing import import_file
 from lyra_nli.labels import LABELS
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.reproduction import reproduce
+from lyra_nli.second_look import doubts
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.reviews import count_reviews
 from lyra_nli.storage.tables import adapters, nli_training_runs
 from lyra_nli.storage.upgrade import init_database
 from lyra_nli.training.log import TrainingLog
+from lyra_nli.training.suspicion import SUSPECT
 from lyra_nli.witnesses import ANSWERS, witness_of
 from lyra_nli.workspace import Workspace
 
@@ -159,7 +163,9 @@ def share_right(rows: list[dict]) -> float:
     return sum(hits) / len(hits)
 
 
-def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(workspace: Workspace) -> None:
+def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     workspace = with_recipe(workspace, folds=3)
     outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
     manifest = workspace.registry.manifest_of(outcome.version)
@@ -179,6 +185,18 @@ def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(workspace: Work
     suspicion = {row["id"]: row["suspicion"] for row in rows}
     assert all(0 <= value <= 1 for value in suspicion.values())
     assert len(set(suspicion.values())) > 200
+    named, found = doubts(workspace, base_name(workspace))
+    assert named == outcome.version.name
+    assert {doubt.review.id: doubt.suspicion for doubt in found} == {
+        name: value for name, value in suspicion.items() if value > SUSPECT
+    }
+    assert [d.suspicion for d in found] == sorted((d.suspicion for d in found), reverse=True)
+    config = tmp_path / "settings.yaml"
+    config.write_text(json.dumps(json.loads(workspace.settings.model_dump_json(exclude_unset=True))))
+    printed = CliRunner().invoke(cli, f"reviews suspects --limit 1 --config {config}".split()).output
+    assert printed.splitlines()[0].startswith(f"{len(found)} labels to look at again")
+    assert found[0].review.pair.hypothesis in printed
+    assert f"{found[0].suspicion:.0%} suspect" in printed
     report = (outcome.version.path / "report.md").read_text()
     assert "chosen by 3 folds" in report
     assert report.startswith(f"# Gate report: candidate of {outcome.version.run_id}\n")

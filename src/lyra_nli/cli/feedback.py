@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lyra_nli.cli.options import (
+    base_option,
     json_option,
     open_engine,
     open_workspace,
@@ -114,6 +115,44 @@ def list_reviews(
         )
     if not found:
         click.echo("no reviews")
+
+
+@reviews.command("suspects")
+@place_options
+@base_option
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@json_option
+def suspects(
+    config: Path | None, db: str | None, base: str | None, limit: int, as_json: bool
+) -> None:
+    """Labels to look at again: people disagree, or the newest training can't believe them."""
+    from lyra_nli.second_look import doubts
+
+    workspace = open_workspace(config, db, read_only=True)
+    version, found = doubts(workspace, base or workspace.settings.nli.fast_model)
+    shown = found[:limit]
+    if as_json:
+        print_json(
+            [
+                {
+                    "id": doubt.review.id,
+                    "label": doubt.review.label,
+                    "suspicion": doubt.suspicion,
+                    "premise": doubt.review.pair.premise,
+                    "hypothesis": doubt.review.pair.hypothesis,
+                    "reviewer": doubt.review.reviewer,
+                }
+                for doubt in shown
+            ]
+        )
+        return
+    click.echo(f"{len(found)} labels to look at again, by the training of {version}")
+    for doubt in shown:
+        why = "disputed" if doubt.suspicion is None else f"{doubt.suspicion:.0%} suspect"
+        review = doubt.review
+        who_said = f" by {review.reviewer}" if review.reviewer else ""
+        click.echo(f"\n{review.id}  {review.label}{who_said}: {why}")
+        click.echo(f"  {review.pair.hypothesis}\n  from: {review.pair.premise}")
 
 
 @reviews.command("undo")

@@ -51,10 +51,10 @@ def _print(found: Comparison) -> None:
     click.echo(" " * 24 + "".join(f"{label:>10}" for label in LABELS))
     for label, row in zip(LABELS, found.labels, strict=True):
         click.echo(f"{label:>24}" + "".join(f"{count:10}" for count in row))
-    before, after = found.confidence
+    one, other = found.confidence
     click.echo(
-        f"\nconfidence {before:.3f} -> {after:.3f}: clearly surer on {found.surer} edges, "
-        f"clearly less sure on {found.less_sure}"
+        f"\nconfidence: {found.one} {one:.3f}, clearly surer on {found.less_sure} edges; "
+        f"{found.other} {other:.3f}, clearly surer on {found.surer}"
     )
     for dispute in found.disputes[:_SHOWN]:
         _print_dispute(dispute)

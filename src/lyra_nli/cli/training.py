@@ -67,6 +67,8 @@ def train(
     """
     if (force or promote_anyway) and not reason.strip():
         raise InputError("--force and --promote-anyway need --reason TEXT: the history keeps it")
+    if no_activate and promote_anyway:
+        raise InputError("--no-activate and --promote-anyway contradict each other")
     if domain and (if_due or promote_anyway):
         raise InputError(
             "--domain goes with neither --if-due nor --promote-anyway",

@@ -30,6 +30,7 @@ class Cleaned:
         near_duplicates: pairs that differ from another one in punctuation alone. They are
             kept, and `anchors` ties them to one side of the split.
         empty: ids of reviews with an empty text; they are left out.
+        confirmed: ids of reviews whose label was given more than once.
     """
 
     reviews: tuple[Review, ...]
@@ -37,6 +38,16 @@ class Cleaned:
     conflicts: tuple[Conflict, ...]
     near_duplicates: int
     empty: tuple[str, ...]
+    confirmed: frozenset[str] = frozenset()
+
+    @property
+    def disputed(self) -> frozenset[str]:
+        """Ids of reviews that somebody else saw otherwise, where nobody has settled it since."""
+        return frozenset(
+            kept.id
+            for kept, overruled in ((c.kept, c.overruled) for c in self.conflicts)
+            if kept.people == 1 and any(review.reviewer != kept.reviewer for review in overruled)
+        )
 
 
 def clean(reviews: Sequence[Review]) -> Cleaned:
@@ -46,16 +57,20 @@ def clean(reviews: Sequence[Review]) -> Cleaned:
     for review in reviews:
         if not _is_empty(review):
             by_pair[review.pair.key].append(review)
-    kept, conflicts, duplicates = [], [], 0
+    kept, conflicts, confirmed, duplicates = [], [], set(), 0
     for same in by_pair.values():
         same.sort(key=lambda review: review.reviewed_at)
         newest, earlier = same[-1], same[:-1]
+        people = _people(newest, same)
+        if people != newest.people:
+            newest = replace(newest, people=people)
         overruled = tuple(review for review in earlier if review.label != newest.label)
         duplicates += len(earlier) - len(overruled)
         if overruled:
             conflicts.append(Conflict(newest, overruled))
-        people = _people(newest, same)
-        kept.append(newest if people == newest.people else replace(newest, people=people))
+        if len(overruled) < len(earlier) or newest.people > 1:
+            confirmed.add(newest.id)
+        kept.append(newest)
     kept.sort(key=lambda review: (review.reviewed_at, review.id))
     return Cleaned(
         reviews=tuple(kept),
@@ -63,6 +78,7 @@ def clean(reviews: Sequence[Review]) -> Cleaned:
         conflicts=tuple(conflicts),
         near_duplicates=len(kept) - len({_skeleton(review) for review in kept}),
         empty=empty,
+        confirmed=frozenset(confirmed),
     )
 
 

@@ -69,21 +69,34 @@ def load_replay(file: Path | None = None) -> list[Example]:
 def share_out(
     replay: Sequence[Example], rows: int, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Draw the rows to learn from and, of other groups, the rows for the forgetting check."""
-    groups = sorted({example.group for example in replay})
+    """Draw the rows to learn from and, of other groups, the rows for the forgetting check.
+
+    Where one group holds more than a third of all, rows of one premise are groups instead.
+
+    Raises:
+        InputError: all rows have the same premise, and can't be told apart.
+    """
+    if not replay:
+        return [], []
+    names = [example.group for example in replay]
+    if max(Counter(names).values()) > len(replay) / 3:
+        names = [normalise(example.pair.premise) for example in replay]
+    sizes = Counter(names)
+    if len(sizes) == 1:
+        raise InputError("the replay pairs have one and the same premise", hint=_HINT)
+    groups = sorted(sizes)
     rng = random.Random(seed)
     rng.shuffle(groups)
     held: set[str] = set()
-    sizes = Counter(example.group for example in replay)
     kept = 0
-    for group in groups:
-        if kept >= min(GENERAL_ROWS, len(replay) // 3):
+    for group in groups[:-1]:
+        if kept >= min(GENERAL_ROWS, max(1, len(replay) // 3)):
             break
         held.add(group)
         kept += sizes[group]
-    pool = [example for example in replay if example.group not in held]
+    pool = [example for name, example in zip(names, replay, strict=True) if name not in held]
     rng.shuffle(pool)
-    general = [example for example in replay if example.group in held]
+    general = [example for name, example in zip(names, replay, strict=True) if name in held]
     return pool[:rows], general
 
 

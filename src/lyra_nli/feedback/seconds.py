@@ -24,11 +24,9 @@ from lyra_nli.feedback.parameters import REASON, Parameter, check
 from lyra_nli.labels import LABELS, Label, parse_label
 from lyra_nli.storage.engine import new_id, now, write
 from lyra_nli.storage.generation import Generation, inspect_database
+from lyra_nli.storage.scores import DISPUTED
 from lyra_nli.storage.tables import nli_queue_scores, nli_reviews, nli_second_reviews
 from lyra_nli.storage.verdicts import Verdicts
-
-DISAGREEMENT_SCORE = 1_000.0
-"""More than any suspicion: an edge that two people see differently is the most suspect."""
 
 MIN_SECONDS = 20
 """With fewer second reviews a large-sample interval says nothing."""
@@ -242,7 +240,7 @@ def _suspect(connection: Connection, edge_id: str, first: str, second: str) -> N
         insert(nli_queue_scores).values(
             kind="suspect",
             edge_id=edge_id,
-            score=DISAGREEMENT_SCORE,
+            score=DISPUTED,
             detail_json=json.dumps({"first": first, "second": second}),
             source="second review",
             at=now(),

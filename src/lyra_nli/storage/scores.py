@@ -10,6 +10,9 @@ from sqlalchemy import Connection, delete, insert, select
 from lyra_nli.storage.engine import batches, now
 from lyra_nli.storage.tables import nli_queue_scores
 
+DISPUTED = 1_000.0
+"""More than any suspicion: an edge that two people see differently is the most suspect."""
+
 
 def replace_scores(
     connection: Connection,

@@ -153,3 +153,28 @@ class TestPeople:
     def test_second_looks_count(self):
         rows = [replace(review("r:1"), reviewer="ann", people=2), replace(review("r:2"))]
         assert self.people(*rows) == 3
+
+
+class TestSettled:
+    """Labels that people gave twice are settled, those on which they differ disputed."""
+
+    ann, bob = (replace(review(f"r:{name}"), reviewer=name) for name in ("ann", "bob"))
+
+    def test_one_review_is_neither(self):
+        cleaned = clean([self.ann])
+        assert (cleaned.confirmed, cleaned.disputed) == (frozenset(), frozenset())
+
+    def test_whoever_says_it_again_confirms_it(self):
+        for later in (self.bob, replace(self.ann, id="r:bob", reviewed_at="2026-02-01")):
+            assert clean([self.ann, later]).confirmed == {"r:bob"}
+        assert clean([replace(self.ann, people=2)]).confirmed == {"r:ann"}
+
+    def test_another_label_by_somebody_else_is_a_dispute(self):
+        first = replace(self.ann, label="refutes")
+        assert clean([first, self.bob]).disputed == {"r:bob"}
+        third = replace(self.bob, id="r:3", reviewer="eve", reviewed_at="2026-02-01")
+        assert clean([first, self.bob, third]).disputed == frozenset()
+
+    def test_whoever_thinks_better_of_it_disputes_nothing(self):
+        first = replace(self.ann, label="refutes")
+        assert clean([first, replace(self.bob, reviewer="ann")]).disputed == frozenset()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lyra_nli.dataset.replay import load_replay
+from lyra_nli.dataset.replay import load_replay, share_out
 from lyra_nli.errors import InputError
 from lyra_nli.labels import LABELS
-from lyra_nli.records import Example
+from lyra_nli.records import Example, Pair
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "src/lyra_nli/dataset/replay.jsonl"
@@ -193,3 +193,42 @@ def test_byte_order_mark_and_odd_separators(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\r\n")
     (example,) = load_replay(file)
     assert example.pair.premise == "One.\u2028Two."
+
+
+class TestSharingOut:
+    """Some of it is learned from, and of other groups some is kept for the forgetting check."""
+
+    @staticmethod
+    def rows(premises: int, groups: int, each: int = 2) -> list[Example]:
+        return [
+            Example(
+                f"replay:{p}:{i}",
+                Pair(f"premise {p}", f"{i}"),
+                "neutral",
+                "replay",
+                f"g{p % groups}",
+            )
+            for p in range(premises)
+            for i in range(each)
+        ]
+
+    @pytest.mark.parametrize(
+        ("premises", "groups"), [(300, 50), (300, 1), (300, 2), (2, 1), (2, 2)]
+    )
+    def test_both_get_some_and_share_no_premise(self, premises: int, groups: int) -> None:
+        learned, general = share_out(self.rows(premises, groups), 1000, seed=1)
+        assert len(learned) + len(general) == 2 * premises
+        assert 0 <= len(general) - max(2, 2 * premises // 3) <= 12  # groups are whole
+        assert learned
+        assert not {e.pair.premise for e in learned} & {e.pair.premise for e in general}
+
+    def test_groups_stay_whole_where_there_are_enough(self) -> None:
+        learned, general = share_out(self.rows(300, 50), 1000, seed=1)
+        assert not {e.group for e in learned} & {e.group for e in general}
+
+    def test_one_premise_is_refused(self) -> None:
+        with pytest.raises(InputError, match="one and the same premise"):
+            share_out(self.rows(1, 1, each=9), 1000, seed=1)
+
+    def test_none_gives_none(self) -> None:
+        assert share_out([], 1000, seed=1) == ([], [])

@@ -9,10 +9,11 @@ from lyra_databases import NEWER, OLDER, LyraDatabase, Shape, fetch
 
 from lyra_nli.feedback.edges import edge_correct
 from lyra_nli.feedback.queue import next_items
-from lyra_nli.feedback.seconds import DISAGREEMENT_SCORE, second_review
+from lyra_nli.feedback.seconds import second_review
 from lyra_nli.storage.engine import read, write
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.reviews import read_reviews
+from lyra_nli.storage.scores import DISPUTED
 from lyra_nli.storage.suspects import note_suspects
 from lyra_nli.storage.upgrade import upgrade
 
@@ -41,7 +42,7 @@ def test_suspects_come_first_and_give_way_to_the_next_training(
             return note_suspects(connection, generation, by_review, "lora-lyra-v1")
 
     assert note(e0=1.5, e1=4.0, e3=2.0) == 2
-    dispute = ("e3", DISAGREEMENT_SCORE, "second review")
+    dispute = ("e3", DISPUTED, "second review")
     assert fetch(database.path, SCORES) == [
         ("e0", 1.5, "training"),
         ("e1", 4.0, "training"),

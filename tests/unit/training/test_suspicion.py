@@ -8,10 +8,12 @@ import pytest
 import torch
 from tiny_training import TURNED, examples
 
+from lyra_nli.dataset.clean import clean
 from lyra_nli.labels import LABELS
-from lyra_nli.records import Example, Review
+from lyra_nli.records import Example, Pair, Review
+from lyra_nli.storage.scores import DISPUTED
 from lyra_nli.training.opinions import read_opinions
-from lyra_nli.training.suspicion import suspicions
+from lyra_nli.training.suspicion import suspects, suspicions
 
 
 def told(row: Example, predicted: str) -> Example:
@@ -56,3 +58,18 @@ class TestSuspicions:
 
     def test_two_rows_are_held_against_each_other(self, deberta, rows):
         assert all(0 <= value <= 1 for value in suspicions(deberta, rows[:2]).values())
+
+
+class TestSuspects:
+    def said(self, name: str, claim: str, **values: str) -> Review:
+        row = Review(name, Pair("text", claim), "neutral", "neutral", 0.5, "2026-01-01")
+        return replace(row, **values)
+
+    def test_half_sure_is_not_enough_and_what_was_said_twice_is_settled(self):
+        twice = [self.said("r:2", "two"), self.said("r:3", "two", reviewed_at="2026-02-01")]
+        cleaned = clean([self.said("r:0", "zero"), self.said("r:1", "one"), *twice])
+        assert suspects({"r:0": 0.5, "r:1": 0.6, "r:3": 0.9}, cleaned) == {"r:1": 0.6}
+
+    def test_where_people_differ_comes_before_all(self):
+        differ = [self.said("r:0", "one", reviewer="ann"), self.said("r:1", "one", label="refutes")]
+        assert suspects({"r:1": 0.1}, clean(differ)) == {"r:1": DISPUTED}
