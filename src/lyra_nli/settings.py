@@ -254,7 +254,7 @@ class TrainingSettings(Section):
         "natural", description="balanced: every label weighs the same"
     )
     kl_weight: float = Field(
-        1.0, ge=0, description="pull towards the base on agreed and replayed rows it had right"
+        1.0, ge=0, description="pull to the base on agreed, replayed, foreign rows it had right"
     )
     label_smoothing: Share = Field(
         0.1, description="share of a reviewed row's target spread over all labels: people err"

@@ -1,9 +1,9 @@
 """The loop that fits an adapter: lessons + student -> trained weights.
 
 Cross-entropy on human labels, plus a pull towards the base (Kullback-Leibler divergence of
-the base's answer from the adapter's) on rows whose label the base already gave: agreed and
-replayed ones. Never on corrected rows, where the base was wrong. What is kept is the mean of
-the weights over the second half of the steps.
+the base's answer from the adapter's) on rows whose label the base already gave: agreed,
+replayed and foreign ones. Never on corrected rows, where the base was wrong. What is kept is the
+mean of the weights over the second half of the steps.
 """
 
 from __future__ import annotations
