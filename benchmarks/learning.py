@@ -11,10 +11,10 @@ it: rows of the shipped replay set that nobody learns from).
 
 - ``compare``: ours against the proposal's recipe on corrections alone and full fine-tuning of the
   base, both by transformers' Trainer, and plain LoRA on corrections and agreed rows.
-- ``curve``: ours and plain LoRA with 100 to 800 reviews.
+- ``curve``: ours, plain LoRA, and ours at twice the learning rate, with 100 to 800 reviews.
 - ``noise``: ours with a share of the corrections turned into another wrong label; and, at 20%, with
-  every reviewed row weighed by how likely its label is right, with the mean of three fits, and with
-  twice the smoothing.
+  every reviewed row weighed by how likely its label is right, with the mean of three fits, with twice
+  the smoothing, and at twice the learning rate.
 - ``suspects``: how many of those, at 20%, stand in the upper quarter of the list of suspects.
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
 - ``replay``: ours with 800 reviews and more or fewer replayed pairs.
@@ -94,6 +94,7 @@ PLAIN: dict[str, Any] = {
 
 DOUBTED = "suspects weigh less"
 THREE, SMOOTHER = "three fits averaged", "twice the smoothing"
+FASTER = "twice the learning rate"
 SCALED = "ours at other strengths"
 STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 
@@ -122,6 +123,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "the head learns, too": {"head": True},
     THREE: {"fits": 3},
     SMOOTHER: {"recipe": {"label_smoothing": 0.2}},
+    FASTER: {"recipe": {"learning_rate": 2e-3}},
     DOUBTED: {"doubted": True},
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
@@ -200,11 +202,11 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
             yield from (Job(way, seed) for way in ("ours", SCALED, *PEERS))
         elif part == "curve":
             sizes = (100, 200, REVIEWS, MANY)
-            yield from (Job(way, seed, n) for way in ("ours", "plain LoRA") for n in sizes)
+            yield from (Job(way, seed, n) for way in ("ours", "plain LoRA", FASTER) for n in sizes)
         elif part == "noise":
             shares = (0.0, 0.1, SUSPECTED, 0.4)
             yield from (Job("ours", seed, turned=t) for t in shares)
-            tried = (DOUBTED, THREE, SMOOTHER)
+            tried = (DOUBTED, THREE, SMOOTHER, FASTER)
             yield from (Job(way, seed, turned=t) for way in tried for t in (0.0, SUSPECTED))
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))

@@ -43,6 +43,7 @@ GRID: Mapping[str, dict[str, Any]] = {
     "8 layers": {"layers": 8},
     "rank 4": {"rank": 4, "alpha": 16.0},
     "rank 16": {"rank": 16, "alpha": 64.0},
+    "rank 32": {"rank": 32, "alpha": 128.0},
     "alpha 16": {"alpha": 16.0},
     "alpha 64": {"alpha": 64.0},
     "2 epochs": {"epochs": 2},
@@ -53,7 +54,6 @@ GRID: Mapping[str, dict[str, Any]] = {
     "smoothing 0.2": {"label_smoothing": 0.2},
     "no foreign pairs": {"foreign_share": 0.0},
     "foreign pairs 1.0": {"foreign_share": 1.0},
-    "no replay": {"replay_rows": 0},
     "replay 500": {"replay_rows": 500},
 }
 """What each recipe has otherwise than the default; with ``rank`` goes what keeps alpha / rank."""
