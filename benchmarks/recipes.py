@@ -27,8 +27,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import learning
 from domains import invent_domain, read_domain
+from learning_ground import Ground, ask_base, figures, make_task, replay_rows, say
+from learning_ways import REVIEWS
 from recording import add_options, run_jobs
 
 from lyra_nli.settings import DatasetSettings, TrainingSettings
@@ -94,7 +95,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--general", type=Path, help="JSONL of general NLI")
     parser.add_argument("--domains", nargs="+", help="some of them")
     parser.add_argument("--recipes", nargs="+", choices=GRID, default=list(GRID))
-    parser.add_argument("--reviews", type=int, default=learning.REVIEWS)
+    parser.add_argument("--reviews", type=int, default=REVIEWS)
     parser.add_argument("--seeds", type=int, default=3)
     add_options(parser)
     parser.add_argument("--only-table", action="store_true", help="measure nothing")
@@ -118,10 +119,10 @@ def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
 def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Train once and judge the other half of the domain."""
     ground = prepare(job.domain, options.data, options.group, options.general)
-    task = learning.make_task(ground, learning.Job("ours", job.seed, job.reviews))
+    task = make_task(ground, job.seed, job.reviews)
     changes = dict(GRID[job.recipe])
     usual = DatasetSettings().replayed(len(task.reviewed))
-    replay = learning.replay_rows()[0][: changes.pop("replay_rows", usual)]
+    replay = replay_rows()[0][: changes.pop("replay_rows", usual)]
     changes |= {"seed": job.seed, "threads": 1}
     recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
     held = [ground.examples[row] for row in task.holdout]
@@ -129,27 +130,27 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         trainer = trainer_of(ground.base, recipe, log)
         lessons = trainer.mixed([*task.reviewed, *replay], [])
         fitted = trainer.fit(lessons, range(len(lessons)))
-        said = (learning.say(trainer, rows) for rows in (held, ground.general))
-        found = learning.figures(ground, task, *said)
+        said = (say(trainer, rows) for rows in (held, ground.general))
+        found = figures(ground, task, *said)
     del found["hits"]
     return {**found, "seconds": fitted.seconds}
 
 
 @cache
-def prepare(domain: str, data: Path | None, group: str, general: Path | None) -> learning.Ground:
+def prepare(domain: str, data: Path | None, group: str, general: Path | None) -> Ground:
     """Read or invent a domain and ask the base, once a process."""
     if domain == "demo":
-        return learning.prepare(None, group, general)
+        return ask_base(read_domain(None), general)
     if domain in INVENTED:
-        return learning.ask_base(invent_domain(*INVENTED[domain]), general)
-    return learning.ask_base(read_domain(data, group), general)
+        return ask_base(invent_domain(*INVENTED[domain]), general)
+    return ask_base(read_domain(data, group), general)
 
 
 def tables(found: Found) -> Iterator[str]:
     """All domains together, and each."""
     cells: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for job, figures in found.items():
-        cells[job.domain, job.seed, job.reviews][job.recipe] = figures
+    for job, measured in found.items():
+        cells[job.domain, job.seed, job.reviews][job.recipe] = measured
     compared = {key: cell for key, cell in cells.items() if "default" in cell}
     for domain in ("all domains", *dict.fromkeys(key[0] for key in compared)):
         chosen = [c for key, c in compared.items() if domain in ("all domains", key[0])]

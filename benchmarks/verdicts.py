@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import learning
+from learning_ground import figures, make_task, prepare
 from projects import Project
 from recording import add_options, run_jobs
 
@@ -56,8 +56,8 @@ def main() -> None:
 
 def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Train through the command, and judge the version by the other half of the domain."""
-    ground = learning.prepare(options.data, options.group, None)
-    task = learning.make_task(ground, learning.Job("ours", job.seed, job.reviews))
+    ground = prepare(options.data, options.group, None)
+    task = make_task(ground, job.seed, job.reviews)
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder), FEW)
         project.review(ground.base, task.reviewed)
@@ -65,7 +65,7 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         adapter = read_adapter(ground.base, Path(outcome["path"]))
     judge = Judge(ground.base).adapted(adapter, "candidate")
     held = [ground.examples[row].pair for row in task.holdout]
-    truth = learning.figures(ground, task, softmax(judge.logits(held)))
+    truth = figures(ground, task, softmax(judge.logits(held)))
     verdict, change = outcome["verdict"], outcome["verdict"]["against_base"]
     return {
         "corrections": sum(example.source == "correction" for example in task.reviewed),
