@@ -78,7 +78,7 @@ def fit(
         arguments = TrainingArguments(
             output_dir=folder,
             num_train_epochs=epochs,
-            logging_steps=10,
+            logging_strategy="no",  # its log would stand among the tables
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
