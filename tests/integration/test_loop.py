@@ -192,8 +192,11 @@ def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(
     }
     assert [d.suspicion for d in found] == sorted((d.suspicion for d in found), reverse=True)
     config = tmp_path / "settings.yaml"
-    config.write_text(json.dumps(json.loads(workspace.settings.model_dump_json(exclude_unset=True))))
-    printed = CliRunner().invoke(cli, f"reviews suspects --limit 1 --config {config}".split()).output
+    config.write_text(
+        json.dumps(json.loads(workspace.settings.model_dump_json(exclude_unset=True)))
+    )
+    words = ["reviews", "suspects", "--limit", "1", "--config", str(config)]
+    printed = CliRunner().invoke(cli, words).output
     assert printed.splitlines()[0].startswith(f"{len(found)} labels to look at again")
     assert found[0].review.pair.hypothesis in printed
     assert f"{found[0].suspicion:.0%} suspect" in printed
