@@ -159,7 +159,7 @@ def tables(found: Found) -> Iterator[str]:
 
 
 def table(cells: Sequence[dict[str, dict[str, Any]]]) -> Iterator[str]:
-    """Means of each recipe, and how it differs from the default on the same rows."""
+    """Accuracy and Brier score of each recipe; all figures against the default on the same rows."""
     ranks = mean_ranks(cells)
     yield (
         "| recipe | splits | rank | accuracy (lowest and highest) | against the default | Brier "
@@ -175,7 +175,9 @@ def table(cells: Sequence[dict[str, dict[str, Any]]]) -> Iterator[str]:
         spread = f"{min(own['accuracy']):.3f} to {max(own['accuracy']):.3f}"
         cost = [difference(mine, recipe, name) for name in ("accuracy", "brier")]
         rank = f"{ranks[recipe]:.1f}" if recipe in ranks else ""
-        rest = " | ".join(f"{mean[name]:.3f}" for name in FIGURES[2:])
+        rest = " | ".join(
+            difference(mine, recipe, name) or f"{mean[name]:.3f}" for name in FIGURES[2:]
+        )
         yield (
             f"| {recipe} | {len(mine)} | {rank} | {mean['accuracy']:.3f} ({spread}) | {cost[0]} "
             f"| {mean['brier']:.3f} | {cost[1]} | {rest} | {mean['seconds']:.0f} |"
