@@ -223,14 +223,13 @@ def _more(
     unclear = [c for c in checks if c.enforced and not c.holds and c.name != GENERAL]
     if not unclear:
         return More(None, "it takes more general NLI pairs, see dataset.replay_file")
-    needs = [rows_to_settle(check, n) for check in unclear if check.name != BETTER]
-    if len(needs) < len(unclear):
-        shown = rows_to_show(base, level, settings.worthwhile_gain)
-        if shown is None:
-            gain = 100 * settings.worthwhile_gain
-            return More(None, f"a gain of {gain:.0f} points would probably have been seen by now")
-        needs.append(shown)
-    needed = max((need for need in needs if need is not None), default=None)
+    gain_is_open = any(check.name == BETTER for check in unclear)
+    gain = rows_to_show(base, level, settings.worthwhile_gain) if gain_is_open else None
+    if gain_is_open and gain is None:
+        points = 100 * settings.worthwhile_gain
+        return More(None, f"a gain of {points:.0f} points would probably have been seen by now")
+    others = (rows_to_settle(check, n) for check in unclear if check.name != BETTER)
+    needed = max((need for need in (gain, *others) if need is not None), default=None)
     if needed is None:
         return More(None, "what is open lies just on its limit")
     kind = _kind(base, reviewed)
