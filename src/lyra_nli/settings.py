@@ -305,7 +305,7 @@ class GateSettings(Section):
         0.03, gt=0, lt=1, description="gain of accuracy that more reviews are asked for"
     )
     enforce_groups: bool = Field(
-        False, description="true: a label, page or domain that is clearly harmed fails"
+        False, description="true: a label, page, domain or claim that is clearly harmed fails"
     )
     enforce_min_accuracy: bool = Field(
         False, description="true: below `min_accuracy` fails, as the proposal has it"

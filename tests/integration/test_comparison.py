@@ -121,3 +121,18 @@ def test_the_command(world, monkeypatch) -> None:
     assert table[0] == list(LABELS)
     assert sum(int(count) for row in table[1:] for count in row[1:]) == 30
     assert any(dispute.hypothesis in result.stdout for dispute in found.disputes)
+
+
+def test_it_says_which_version_is_the_surer_one(world, monkeypatch) -> None:
+    world, _, name = world
+    monkeypatch.setenv("LYRA_NLI__FAST_MODEL", world.settings.nli.fast_model)
+    monkeypatch.setenv("LYRA_NLI__ADAPTERS_DIR", world.settings.nli.adapters_dir)
+    found = compare(Workspace.open(world.settings), name, "base", EDGES)
+    assert (found.surer, found.less_sure) != (0, 0)
+    words = ["shadow-eval", name, "--with", "base", "--limit", str(EDGES), "--db", world.database]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    mean = found.confidence
+    assert (
+        f"confidence: {name} {mean[0]:.3f}, clearly surer on {found.less_sure} edges; "
+        f"base {mean[1]:.3f}, clearly surer on {found.surer}"
+    ) in result.stdout

@@ -226,9 +226,8 @@ def _parts(parts: list[Part], settings: GateSettings) -> Check:
     state: State = "harm" if harmed else "shown"
     text = f"clearly more broken than fixed in: {', '.join(harmed)}" if harmed else "none is harmed"
     enforced = settings.enforce_groups
-    return Check(
-        "labels, pages and domains harmed", len(harmed), 0, not harmed, enforced, state, text
-    )
+    name = "labels, pages, domains and claims harmed"
+    return Check(name, len(harmed), 0, not harmed, enforced, state, text)
 
 
 def _proposal(base: Paired, settings: GateSettings) -> Check:

@@ -73,14 +73,14 @@ class Verdict:
 
     Attributes:
         populations: the reviewed rows first, in all and by kind, then labels, general NLI, and
-            pages and domains, the most harmed first.
+            pages, domains and claims, the most harmed first.
         kind: why the candidate had not seen the rows.
         looks: candidates judged on mostly these rows, this one included.
         level: the chance of being wrong about a gain that this look was allowed.
         traffic: net gain on what the model is asked.
         warnings: what a reader must know before trusting the outcome, a sentence each.
         more: what to review; None where that would not change the outcome.
-        not_shown: pages and domains with enough rows that are not among the populations.
+        not_shown: pages, domains and claims with enough rows that are not among the populations.
     """
 
     outcome: Outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,12 +19,15 @@ from lyra_nli.labels import LABELS
 from lyra_nli.records import Example
 
 FEWEST = 10
-"""Rows that a page, a site or a topic must have to be shown by itself."""
+"""Rows that a page, a site, a topic or a claim must have to be shown by itself."""
 
 SHOWN = 20
-"""Pages, sites and topics that are shown."""
+"""Pages, sites, topics and claims that are shown."""
 
 _PAGE = "page:"
+
+_LONGEST = 80
+"""Characters of a claim that name it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Part:
-    """A label, page, site or topic, and what changed there.
+    """A label, page, site, topic or claim, and what changed there.
 
     Attributes:
         harm: p that so much more is broken than fixed by chance, Holm's correction for the number
@@ -78,7 +82,7 @@ def at_random(reviewed: Evidence) -> Hits:
 
 
 def parts_of(reviewed: Evidence) -> list[Part]:
-    """Labels, then pages, sites and topics of at least `FEWEST` rows, the most harmed first.
+    """Labels, then pages, sites, topics and claims of `FEWEST` rows or more, the most harmed first.
 
     Rows of a part are counted one by one: a page is one group, and groups could say nothing of it.
     Holm (1979), A simple sequentially rejective multiple test procedure.
@@ -152,6 +156,15 @@ def _places(example: Example) -> Iterator[str]:
         return
     yield from (f"page {a.removeprefix(_PAGE)}" for a in review.anchors if a.startswith(_PAGE))
     yield from (f"domain {name}" for name in domains_of(review))
+    yield _claim(example.pair.hypothesis)
+
+
+def _claim(text: str) -> str:
+    """Name a claim by its words; long ones that begin alike stay apart."""
+    line = " ".join(text.split())
+    if len(line) > _LONGEST:
+        line = f"{line[:_LONGEST].rstrip()}… ({hashlib.sha256(line.encode()).hexdigest()[:6]})"
+    return f'claim "{line}"'
 
 
 def _holm(ps: list[float]) -> list[float]:

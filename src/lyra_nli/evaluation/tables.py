@@ -82,10 +82,12 @@ def facts(verdict: Verdict) -> Iterator[str]:
     whence = "reviews drawn at random" if of.sampled else "all reviews, also those that were picked"
     yield (
         f"By {whence}, the base is wrong on {_share(of.errors)} of what it is asked. With that "
-        f"share, the candidate mends {_points(of.net)} of a hundred answers, net."
+        f"share, the candidate mends {_points(of.net)} of a hundred answers, net: people would "
+        f"correct {_share(of.left)} of its answers."
     )
     if verdict.not_shown:
-        yield f"{verdict.not_shown} more pages and domains were less harmed, and are not shown."
+        places = f"{verdict.not_shown} more pages, domains and claims"
+        yield f"{places} were less harmed, and are not shown."
 
 
 def _state(check: Check) -> str:

@@ -24,11 +24,14 @@ class Traffic:
         sampled: c comes from reviews drawn at random. Otherwise from all reviews, and the queue
             shows people what looks wrong: then c is too high, and the net gain with it.
         net: with what is known of c, EFR and NFR.
+        left: the share that the candidate gets wrong, ``c * (1 - EFR) + (1 - c) * NFR``. With
+            ``errors`` it is the correction rate before and after.
     """
 
     errors: Interval
     sampled: bool
     net: Interval
+    left: Interval
 
 
 def traffic(paired: Paired, at_random: Hits, level: float = 0.95) -> Traffic:
@@ -48,9 +51,12 @@ def traffic(paired: Paired, at_random: Hits, level: float = 0.95) -> Traffic:
     broken = paired.was & ~paired.now
     columns = (fixed, wrong, broken, paired.was, drawn & wrong, drawn)
     rows = np.column_stack(columns).astype(np.float64)
-    net = paired.clusters.figure(Metric(rows, _net, (-1.0, 1.0)), pseudo=_PSEUDO, level=level)
+    net, left = (
+        paired.clusters.figure(metric, pseudo=_PSEUDO, level=level)
+        for metric in (Metric(rows, _net, (-1.0, 1.0)), Metric(rows, _left, (0.0, 1.0)))
+    )
     errors = Metric(rows[:, 4:], lambda sums: _share(sums[:, 0], sums[:, 1]), (0.0, 1.0))
-    return Traffic(paired.clusters.figure(errors, pseudo=[(1, 1), (0, 1)]), sampled, net)
+    return Traffic(paired.clusters.figure(errors, pseudo=[(1, 1), (0, 1)]), sampled, net, left)
 
 
 _PSEUDO = ((1, 1, 0, 0, 0, 0), (0, 1, 0, 0, 0, 0), (0, 0, 1, 1, 0, 0), (0, 0, 0, 1, 0, 0))
@@ -62,6 +68,11 @@ def _net(sums: Sums) -> Figures:
     fixed, wrong, broken, right, errors, drawn = sums.T
     share = _share(errors, drawn)
     return np.asarray(share * _share(fixed, wrong) - (1 - share) * _share(broken, right))
+
+
+def _left(sums: Sums) -> Figures:
+    errors, drawn = sums.T[4:]
+    return _share(errors, drawn) - _net(sums)
 
 
 def _share(part: Figures, of: Figures) -> Figures:

@@ -12,6 +12,7 @@ import pytest
 from lyra_nli.errors import DatasetError
 from lyra_nli.evaluation.checks import Check, level_of
 from lyra_nli.evaluation.gate import Evidence, Verdict, judge_candidate
+from lyra_nli.evaluation.tables import facts
 from lyra_nli.labels import LABELS
 from lyra_nli.records import Example, Pair, Review
 from lyra_nli.settings import GateSettings
@@ -283,6 +284,35 @@ class TestPopulations:
         verdict = judge(harmed, set(range(80)), rows=rows)
         assert "bad.org" in " ".join(verdict.warnings)
         assert judge(harmed, set(range(80)), rows=rows, enforce_groups=True).outcome == "fail"
+
+    def test_claims_are_named_by_their_words(self):
+        """Of two long ones that begin alike, the harmed one; too few rows are not shown."""
+        claims = ["The drug " + "works well " * 20 + end for end in ("in adults.", "in children.")]
+
+        def of(claim: str, row: Example) -> Example:
+            pair = Pair(f"premise of {row.id}", claim)
+            return replace(row, pair=pair, review=Review(row.id, pair, row.label, None, None, ""))
+
+        told = [claims[0]] * 80 + [claims[1]] * 31 + ["Seldom asked."] * 9
+        rows = [of(claim, row) for claim, row in zip(told, examples(120), strict=True)]
+        verdict = judge(set(range(80, 120)), set(range(80)), rows=rows)
+        shown = {p.name: p for p in verdict.populations if p.name.startswith("claim ")}
+        assert [p.change.n for p in shown.values()] == [31, 80]  # the most harmed one first
+        harmed = next(iter(shown))
+        assert harmed in " ".join(verdict.warnings)
+        assert harmed.startswith('claim "The drug works well')
+        assert len(harmed) < 110
+
+
+def test_the_correction_rate_before_and_after():
+    """48 of 120 were wrong; 30 of them are mended, and 6 others broken."""
+    verdict = judge(range(72), set(range(6, 102)))
+    found = verdict.traffic
+    assert (found.errors.value, found.left.value) == (48 / 120, pytest.approx(24 / 120))
+    assert found.left.low < 24 / 120 < found.left.high
+    said = " ".join(facts(verdict))
+    assert "is wrong on 40.0%" in said
+    assert "people would correct 20.0%" in said
 
 
 def test_it_is_json():
