@@ -45,7 +45,12 @@ class Reader(Protocol):
 
 
 def reader_of(
-    base: Base, model: nn.Module, device: torch.device, cache: Path | None, limit: int
+    base: Base,
+    model: nn.Module,
+    device: torch.device,
+    cache: Path | None,
+    limit: int,
+    rounding: str = "",
 ) -> Reader:
     """The fastest reader for a model.
 
@@ -53,10 +58,11 @@ def reader_of(
         model: what `lora.attach` gave.
         cache: folder for hidden states; None: what would be there is computed every time.
         limit: bytes the folder may take.
+        rounding: what else products round by; states of another rounding are of no use.
     """
     layer = first_adapted_layer(model)
     if is_disentangled(model) and cache is not None and layer > 0:
-        return Prefix(base, DebertaForward(model), layer, device, cache, limit)
+        return Prefix(base, DebertaForward(model), layer, device, cache, limit, rounding)
     return Whole(base, model, device)
 
 
@@ -97,6 +103,7 @@ class Prefix:
         device: torch.device,
         cache: Path,
         limit: int,
+        rounding: str = "",
     ) -> None:
         self.base, self.forward, self.layer, self.device = base, forward, layer, device
         weight = forward.model.deberta.encoder.layer[0].output.LayerNorm.weight
@@ -104,11 +111,8 @@ class Prefix:
         self._bits = weight.dtype == torch.bfloat16
         dtype = np.dtype(np.uint16 if self._bits else np.float32)
         kind = str(weight.dtype).removeprefix("torch.")
-        # Another release of torch may round otherwise, too.
-        kind = f"{base.fingerprint[:16]}-{layer}-{kind}-torch{torch.__version__}-{_ROUNDING}"
-        self.shelf = Shelf(
-            cache, f"{kind}-{device.type}", width=len(weight), dtype=dtype, limit=limit
-        )
+        kind = f"{base.fingerprint[:16]}-{layer}-{kind}-{device.type}-{_ROUNDING}{rounding}"
+        self.shelf = Shelf(cache, kind, width=len(weight), dtype=dtype, limit=limit)
         self._near: dict[EncodedPair, NDArray[Any]] = {}
 
     @property

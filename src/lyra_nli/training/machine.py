@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+import transformers
 
 from lyra_nli.errors import SettingsError
 
@@ -56,6 +59,18 @@ def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def device() -> torch.device:
     """The GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rounding(threads: int | None) -> str:
+    """A short hash of what products round by: releases, the processor's abilities, threads."""
+    facts = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cpu": {name: str(value) for name, value in torch.cpu.get_capabilities().items()},
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "threads": threads or torch.get_num_threads(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from lyra_nli.models.lora import first_adapted_layer, low_rank_layers
 from lyra_nli.models.prefix import reader_of
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.lessons import Lessons
-from lyra_nli.training.machine import deterministic, device
+from lyra_nli.training.machine import deterministic, device, rounding
 
 _EVAL_ROWS, _EVAL_TOKENS = 32, 4096
 
@@ -48,7 +48,8 @@ class Student:
         self.start = self.fresh = self.weights()
         self._scale = recipe.alpha / recipe.rank
         cache = cache if recipe.cache_mb else None
-        self.read = reader_of(base, self.model, self.device, cache, recipe.cache_mb * 2**20)
+        limit, rounded = recipe.cache_mb * 2**20, rounding(recipe.threads)
+        self.read = reader_of(base, self.model, self.device, cache, limit, f"-{rounded}")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -147,11 +147,13 @@ class TestBound:
         filled(tmp_path, "two", 4, limit=8 * KB)
         assert holds(tmp_path, "one")
 
-    def test_opening_a_shelf_is_a_use(self, tmp_path):
+    @pytest.mark.parametrize("ask", [Shelf.get, Shelf.__contains__])
+    def test_asking_is_a_use(self, tmp_path, ask):
         for seconds, name in ((20, "first"), (10, "second")):
             filled(tmp_path, name, 4)
             age(tmp_path, name, seconds)
-        shelf_at(tmp_path, "first")
+        shelf_at(tmp_path, "second")  # opening it is none
+        assert ask(shelf_at(tmp_path, "first"), "k") is not None
         filled(tmp_path, "new", 4, limit=8 * KB)
         assert holds(tmp_path, "first")
         assert not holds(tmp_path, "second")
@@ -169,6 +171,26 @@ class TestBound:
         np.testing.assert_array_equal(shelf.get("k"), array(4 * KB // ROW))
         shelf.put("small", array(1))  # once full, it stays so: no array is written and dropped
         assert "small" not in shelf
+
+    def test_what_nobody_asks_for_any_more_makes_room_in_its_own_shelf(self, tmp_path):
+        """Texts of long ago, pairs that were drawn once."""
+        limit = 12 * KB
+        for index in range(1, 10):
+            shelf = shelf_at(tmp_path, limit=limit)
+            for key in (index - 1, index):  # the one of last time is still of use
+                shelf.put(str(key), array(4 * KB // ROW, key))
+            shelf.flush()
+            assert not shelf.full
+            assert stored(tmp_path) <= limit
+            np.testing.assert_array_equal(shelf.get(str(index)), array(4 * KB // ROW, index))
+        assert "1" not in shelf_at(tmp_path, limit=limit)
+        assert "8" in shelf_at(tmp_path, limit=limit)
+
+    def test_a_lower_bound_holds_at_once(self, tmp_path):
+        for name in "abcd":
+            filled(tmp_path, name, 4)
+        shelf_at(tmp_path, "a", limit=8 * KB)
+        assert stored(tmp_path) == 8 * KB
 
     def test_an_array_larger_than_the_bound_is_not_kept(self, tmp_path):
         shelf = shelf_at(tmp_path, limit=KB)
@@ -227,6 +249,14 @@ class TestDamage:
         shelf.flush()
         np.testing.assert_array_equal(shelf_at(tmp_path).get("a"), array(3, 1))
 
+    def test_changed_bytes_are_no_array(self, tmp_path, segment):
+        content = bytearray(segment.read_bytes())
+        content[4 * ROW] ^= 1
+        segment.write_bytes(content)
+        shelf = shelf_at(tmp_path)
+        np.testing.assert_array_equal(shelf.get("a"), array(3, 1))
+        assert shelf.get("b") is None
+
     @pytest.mark.parametrize("ending", [".bin", ".json"])
     def test_half_a_segment_is_none(self, tmp_path, segment, ending):
         segment.with_suffix(ending).unlink()
@@ -240,8 +270,12 @@ class TestDamage:
         for name in ("fresh", "stale"):
             filled(tmp_path, name, 4)
             segments(tmp_path, name)[0].with_suffix(".json").unlink()
+        unfinished = tmp_path / "stale" / "x.tmp"
+        unfinished.touch()
+        os.utime(unfinished, (0, 0))
         age(tmp_path, "stale", 7200)
         filled(tmp_path, "new", 4)
+        assert not unfinished.exists()
         assert holds(tmp_path, "fresh")  # another process may just be writing it
         assert not holds(tmp_path, "stale")
 
