@@ -248,6 +248,7 @@ def _run(
         with write(workspace.engine) as connection:
             message = str(error) if isinstance(error, LyraNliError) else type(error).__name__
             finish_run(connection, run_id, status="failed", message=message)
-        if isinstance(error, (OSError, RuntimeError)):
-            raise TrainingError(f"training stopped: {error}") from error
+        if isinstance(error, (OSError, RuntimeError, MemoryError)):
+            why = str(error) or "no memory is left"
+            raise TrainingError(f"training stopped: {why}") from error
         raise

@@ -8,7 +8,16 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_LIBRARIES = ("lyra-nli", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
+_LIBRARIES = (
+    "lyra-nli",
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def library_versions() -> dict[str, str]:

@@ -48,7 +48,13 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
         staged(workspace.registry.directory) as staging,
         TrainingLog(staging / "log", console) as log,
     ):
-        trainer = trainer_of(base, recipe, log, micro_batch=figures["micro_batch"])
+        trainer = trainer_of(
+            base,
+            recipe,
+            log,
+            micro_batch=figures["micro_batch"],
+            pass_tokens=figures.get("pass_tokens"),  # earlier releases did not keep it
+        )
         if start:
             trainer.start_from(start.weights(trainer.student), start.learned)
         trainer.repeat(

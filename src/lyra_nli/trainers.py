@@ -32,16 +32,26 @@ def trainer_of(
     checkpoints: Checkpoints | None = None,
     cache: Path | None = None,
     micro_batch: int | None = None,
+    pass_tokens: int | None = None,
 ) -> Trainer:
     """A trainer with fresh adapters.
 
     Args:
         cache: of hidden states; None: the folder that all trainings share.
+        micro_batch, pass_tokens: rows and tokens of a pass, where an earlier training tells.
     """
     dtype = compute_dtype(recipe.precision)
     cache = cache or cache_folder() / "hidden"
     student = Student(base, lambda: attach(base, recipe, dtype), recipe, cache)
-    return Trainer(base, student, recipe, log, checkpoints=checkpoints, micro_batch=micro_batch)
+    return Trainer(
+        base,
+        student,
+        recipe,
+        log,
+        checkpoints=checkpoints,
+        micro_batch=micro_batch,
+        pass_tokens=pass_tokens,
+    )
 
 
 class Trainers:

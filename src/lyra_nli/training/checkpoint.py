@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ class Checkpoints:
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """Keep a state: the whole of it, or the one before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{name}.tmp"
+        unfinished = self.folder / f"{name}.{os.getpid()}.tmp"  # two may run at once
         content = io.BytesIO()
         torch.save(dict(state), content)
         digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
@@ -58,5 +60,6 @@ class Checkpoints:
         """Forget all states: the training has finished. So do others of long ago, half-done."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for other in self.folder.parent.glob("*"):
-            if time.time() - other.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(other, ignore_errors=True)
+            with suppress(OSError):  # another training may clear it meanwhile
+                if time.time() - other.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(other, ignore_errors=True)

@@ -8,6 +8,8 @@ mean of the weights over the second half of the steps.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
 import time
@@ -22,7 +24,8 @@ from torch.nn import functional
 from transformers import get_linear_schedule_with_warmup
 
 from lyra_nli.errors import TrainingError
-from lyra_nli.models.encoding import by_length
+from lyra_nli.labels import Label
+from lyra_nli.models.encoding import by_length, padded_length
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.batches import epoch_rows, length_batches, runs
 from lyra_nli.training.checkpoint import Checkpoints
@@ -30,6 +33,9 @@ from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.memory import AHEAD_TOKENS, bytes_per_token, pass_tokens
 from lyra_nli.training.student import Student, Weights
+
+_SAME = ("threads", "micro_batch", "pass_tokens", "identity")
+"""What shapes a fit's bytes, beside what tells its training's checkpoints from others'."""
 
 
 @dataclass
@@ -47,10 +53,14 @@ class Fitted:
         expected_memory: what was predicted for `peak_memory` before the start.
         peak_memory: largest resident size seen, bytes.
         micro_batch: rows per forward pass that fitted into memory.
+        pass_tokens: padded tokens that a pass may hold.
+        identity: hash of the rows and the float type; with another one, a fit can't go on.
     """
 
     micro_batch: int
     threads: int
+    pass_tokens: int = 0
+    identity: str = ""
     epochs: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -67,6 +77,12 @@ class Fitted:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
+def steps_of(labels: Sequence[Label], recipe: TrainingSettings) -> int:
+    """Optimizer steps of a fit on rows of these labels."""
+    rows = len(epoch_rows(labels, recipe.sampling, random.Random(0)))
+    return -(-rows // recipe.batch_size) * recipe.epochs
+
+
 class Fit:
     """One fit of a student, with one micro-batch size.
 
@@ -74,6 +90,7 @@ class Fit:
         taught: positions of the rows to learn from.
         watched: rows to judge after every epoch; nothing is learned from them.
         micro_batch: rows per pass.
+        tokens: padded tokens per pass; None: what the machine's memory allows.
         checkpoints: where an interrupted fit of this name left off, and where this one does.
     """
 
@@ -88,6 +105,7 @@ class Fit:
         *,
         name: str,
         micro_batch: int,
+        tokens: int | None = None,
         checkpoints: Checkpoints | None,
     ) -> None:
         self.student, self.lessons, self.recipe, self.log = student, lessons, recipe, log
@@ -97,11 +115,13 @@ class Fit:
         self.labels = [lessons.examples[row].label for row in taught]
         self.process = psutil.Process()
         self.process.cpu_percent()  # the first call only starts the clock
-        per_token = self._bytes_per_token()
-        self.pass_tokens = pass_tokens(per_token)
-        ahead = student.read.token_bytes * min(AHEAD_TOKENS, sum(self.lengths[i] for i in taught))
-        rss = self.process.memory_info().rss
-        self.expected_memory = rss + per_token * self.pass_tokens + ahead
+        self.longest = padded_length(
+            max(self.lengths[row] for row in taught),
+            student.model.config.max_position_embeddings,  # type: ignore[union-attr,arg-type]
+        )
+        self.pass_tokens = tokens or pass_tokens(self._bytes_per_token())
+        self.needed_memory = self._needed_memory()
+        self.expected_memory = self.process.memory_info().rss + self.needed_memory
 
     def run(self) -> Fitted:
         """Train; the student keeps the averaged weights.
@@ -111,15 +131,17 @@ class Fit:
         """
         self.student.take(self.student.start)
         self.student.strength = 1.0
-        rows = len(epoch_rows(self.labels, self.recipe.sampling, random.Random(0)))
-        self.steps = -(-rows // self.recipe.batch_size) * self.recipe.epochs
+        self.steps = steps_of(self.labels, self.recipe)
         self._prepare_optimizer()
-        result = Fitted(self.micro_batch, torch.get_num_threads())
+        result = Fitted(
+            self.micro_batch, torch.get_num_threads(), self.pass_tokens, self._identity()
+        )
         self._resume(result)
         started = time.monotonic() - result.seconds
         result.expected_memory = result.expected_memory or self.expected_memory
         self.log.begin(self.name, self.steps, done=result.steps)
-        self.log.plan({"rows": rows, "expected_mb": result.expected_memory / 2**20})
+        self.log.plan({"rows": len(self.taught), "expected_mb": result.expected_memory / 2**20})
+        self._warn_of_memory()
         for epoch in range(result.epochs + 1, self.recipe.epochs + 1):
             self._epoch(epoch, result, started)
             result.seconds = time.monotonic() - started
@@ -175,6 +197,7 @@ class Fit:
             # Before the backward pass, while all activations are alive.
             result.peak_memory = max(result.peak_memory, self.process.memory_info().rss)
             loss.backward()  # type: ignore[no-untyped-call]
+            result.peak_memory = max(result.peak_memory, self.process.memory_info().rss)
             total += loss.item()
         if not math.isfinite(total):
             raise TrainingError(
@@ -229,14 +252,40 @@ class Fit:
 
     def _bytes_per_token(self) -> int:
         student = self.student
-        longest = max(self.lengths[row] for row in self.taught)
         return bytes_per_token(
             student.model,
             student.learning_layers,
-            longest,
+            self.longest,
             student.dtype,
             dropout=self.recipe.dropout > 0,
         )
+
+    def _needed_memory(self) -> int:
+        """Bytes that the fit will take: a pass, states read ahead, and four of each parameter."""
+        activations = self._bytes_per_token() * max(self.pass_tokens, self.longest)
+        tokens = min(AHEAD_TOKENS, sum(self.lengths[row] for row in self.taught))
+        # Gradient, Adam's two moments, and the average.
+        learned = 4 * sum(p.numel() * p.element_size() for p in self.student.parameters)
+        return activations + self.student.read.token_bytes * tokens + learned
+
+    def _warn_of_memory(self) -> None:
+        free = psutil.virtual_memory().available
+        if self.needed_memory > free:
+            self.log.warn(
+                "memory",
+                f"This training will take about {self.needed_memory / 2**20:,.0f} MB more, and "
+                f"{free / 2**20:,.0f} MB are free: it may be slow, or be killed. "
+                "training.layers, and shorter premises (nli.max_length), bring it down.",
+            )
+
+    def _identity(self) -> str:
+        """Names what is learned from, and in which float type."""
+        rows = [
+            [(e.id, e.label, e.weight) for e in map(self.lessons.examples.__getitem__, some)]
+            for some in (self.taught, self.watched)
+        ]
+        told = json.dumps([rows, str(self.student.dtype)])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def _remember(self, result: Fitted) -> None:
         if self.checkpoints is not None:
@@ -247,9 +296,7 @@ class Fit:
     def _resume(self, result: Fitted) -> None:
         """Go on after the last whole epoch of a fit that was killed."""
         state = self.checkpoints.load(self.name) if self.checkpoints else None
-        if state is None or any(
-            state[key] != getattr(result, key) for key in ("threads", "micro_batch")
-        ):
+        if state is None or any(state.get(key) != getattr(result, key) for key in _SAME):
             return  # what others began can't be made again from the start
         self.optimizer.load_state_dict(state.pop("optimizer"))
         self.schedule.load_state_dict(state.pop("schedule"))

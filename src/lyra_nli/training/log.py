@@ -11,7 +11,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -40,6 +47,8 @@ class TrainingLog:
         )
         self._phase, self._watched, self._within = "", "", ""
         self._task = self._progress.add_task("training", total=None, note="")
+        self._whole: TaskID | None = None
+        self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -69,16 +78,31 @@ class TrainingLog:
         phase = self._within + phase
         self._phase, self._watched = phase, ""
         self._progress.reset(self._task, total=total, completed=done, description=phase, note="")
+        if self._whole is not None:
+            self._progress.advance(self._whole, done)
 
     def advance(self, count: int) -> None:
         """Some steps of a phase that has nothing to write down."""
         self._progress.update(self._task, advance=count)
+
+    def expect(self, steps: int) -> None:
+        """All steps of the phases to come: a second bar tells what is left of them together."""
+        self._whole = self._progress.add_task("all of the training", total=steps, note="")
+
+    def warn(self, topic: str, text: str) -> None:
+        """Say what may go wrong, once a topic; also where no bar is drawn."""
+        if topic not in self._said:
+            self._said.add(topic)
+            self._line({"kind": "warning", "text": text})
+            self._progress.console.print(text, style="yellow")
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """One optimizer step."""
         self._write("step", step, values)
         note = f"loss {values['loss']:.3f}{self._watched}"
         self._progress.update(self._task, completed=step, note=note)
+        if self._whole is not None:
+            self._progress.advance(self._whole)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """The end of an epoch, with the figures of the rows that are watched."""

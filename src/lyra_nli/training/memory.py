@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +17,8 @@ MOST_TOKENS = 2048
 AHEAD_TOKENS = 2**15
 """Tokens whose frozen layers are run together where hidden states are not kept: enough to fill
 batches of every length, and few enough that their states take tens of megabytes."""
+
+CGROUPS, GROUPS_OF_THIS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 _LEAST_TOKENS = 64
 _SHARE = 0.1
@@ -52,6 +57,32 @@ def pass_tokens(per_token: int, memory: int | None = None) -> int:
         per_token: bytes, from `bytes_per_token`.
         memory: bytes; None asks the machine.
     """
-    memory = psutil.virtual_memory().total if memory is None else memory
+    memory = machine_memory() if memory is None else memory
     fitting = int(_SHARE * memory / per_token)
     return max(_LEAST_TOKENS, min(MOST_TOKENS, fitting))
+
+
+def machine_memory() -> int:
+    """Bytes that this process could ever have: the machine's, or its container's where less."""
+    return min([psutil.virtual_memory().total, *_container_limits()])
+
+
+def _container_limits() -> Iterator[int]:
+    """What Linux control groups allow this process, version 2 and 1; nothing elsewhere."""
+    try:
+        groups = GROUPS_OF_THIS.read_text("utf-8").splitlines()
+    except OSError:
+        return
+    for group in groups:
+        _, kinds, path = group.split(":", 2)
+        root, file = (CGROUPS, "memory.max")
+        if "memory" in kinds.split(","):
+            root, file = (CGROUPS / "memory", "memory.limit_in_bytes")
+        elif kinds:
+            continue
+        own = root / path.strip("/")
+        for folder in (own, *own.parents):
+            with suppress(OSError, ValueError):  # no such file, or no limit: `max`
+                yield int((folder / file).read_text("utf-8"))
+            if folder == root:
+                break

@@ -18,7 +18,7 @@ from lyra_nli.models.base import Base
 from lyra_nli.records import Example
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.checkpoint import Checkpoints
-from lyra_nli.training.fit import Fit, Fitted
+from lyra_nli.training.fit import Fit, Fitted, steps_of
 from lyra_nli.training.folds import AnswerRow, OutOfFold, best_strength, cut, epoch_figures
 from lyra_nli.training.foreign import foreign_pairs, without_texts
 from lyra_nli.training.lessons import REVIEWED, Lessons, make_lessons
@@ -50,6 +50,7 @@ class Trained:
     peak_memory: int
     trainable: int
     total: int
+    learning_layers: int
 
     @property
     def dev_learned(self) -> bool:
@@ -76,6 +77,8 @@ class Trained:
             "expected_memory": last.expected_memory,
             "peak_memory": self.peak_memory,
             "micro_batch": last.micro_batch,
+            "pass_tokens": last.pass_tokens,
+            "learning_layers": self.learning_layers,
             "threads": last.threads,
             "trainable": self.trainable,
             "total": self.total,
@@ -90,6 +93,7 @@ class Trainer:
     Args:
         checkpoints: where an interrupted training left off; None: it starts anew.
         micro_batch: rows per pass to begin with, when an earlier run found what fits.
+        pass_tokens: padded tokens per pass, likewise; None: what this machine's memory allows.
     """
 
     def __init__(
@@ -101,10 +105,12 @@ class Trainer:
         *,
         checkpoints: Checkpoints | None = None,
         micro_batch: int | None = None,
+        pass_tokens: int | None = None,
     ) -> None:
         self.base, self.student, self.recipe, self.log = base, student, recipe, log
         self.checkpoints = checkpoints
         self.micro_batch = micro_batch or recipe.batch_size
+        self.pass_tokens = pass_tokens
         self.seen: frozenset[str] = frozenset()
         self._peak_memory = 0
 
@@ -135,6 +141,12 @@ class Trainer:
         """
         started = time.monotonic()
         lessons = self.mixed(train, dev)
+        own, watched = self._parted(lessons, len(train), len(dev))
+        parts = [] if unseen else self.parts(lessons)
+        folded = len(parts) > 1
+        last = range(len(lessons)) if unseen or folded else own
+        folds = [self._taught_beside(lessons, part) for part in parts] if folded else []
+        self.log.expect(sum(self._steps(lessons, taught) for taught in (*folds, last)))
         unseen = unseen or self.out_of_fold(lessons)
         if self.seen and not unseen:
             new = [e for e in (*train, *dev) if e.source in REVIEWED and e.id not in self.seen]
@@ -146,11 +158,10 @@ class Trainer:
                 "training.folds of at least 2; or train from the base, without a warm start.",
             )
         if unseen:
-            fitted = self.fit(lessons, range(len(lessons)))
+            fitted = self.fit(lessons, last)
             strength, history = unseen.strength, unseen.history
         else:
-            own, watched = self._parted(lessons, len(train), len(dev))
-            fitted, labels = self.fit(lessons, own, watched=watched), lessons.labels[watched]
+            fitted, labels = self.fit(lessons, last, watched=watched), lessons.labels[watched]
             history = [epoch_figures(logits, labels) for logits in fitted.watched]
             strength = best_strength(self._answers(lessons, watched), labels) if watched else 1.0
         self.student.strength = strength
@@ -163,6 +174,7 @@ class Trainer:
             peak_memory=max(self._peak_memory, fitted.peak_memory),
             trainable=sum(p.numel() for p in self.student.parameters),
             total=sum(p.numel() for p in self.student.model.parameters()),
+            learning_layers=self.student.learning_layers,
         )
 
     def repeat(
@@ -204,8 +216,10 @@ class Trainer:
             asked = lessons.uncorrected if self.recipe.kl_weight else []
             if not asked:
                 return lessons
+            learned = self.student.weights()
             self.student.take(self.student.fresh)  # they answer as the base does
             logits = self.student.logits(lessons, asked)
+            self.student.take(learned)
         return lessons.with_teacher(asked, functional.log_softmax(logits, dim=-1))
 
     def fit(
@@ -246,10 +260,14 @@ class Trainer:
                 self.log,
                 name=name,
                 micro_batch=micro_batch,
+                tokens=self.pass_tokens,
                 checkpoints=self.checkpoints,
             )
-            with deterministic(self.recipe.seed, self.recipe.threads):
-                return fit.run()
+            try:
+                with deterministic(self.recipe.seed, self.recipe.threads):
+                    return fit.run()
+            except MemoryError as error:  # numpy's; accelerate goes by torch's words
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory") from error
 
         fitted: Fitted = find_executable_batch_size(
             attempt,
@@ -290,11 +308,8 @@ class Trainer:
             TrainingError: the loss is no number any more.
         """
         part = parts[number]
-        own = set(part)
         held = tuple(lessons.examples[row] for row in part)
-        others = [row for row in self._reviewed(lessons) if row not in own]
-        replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
-        taught = [*others, *replayed, *without_texts(lessons.examples, held)]
+        taught = self._taught_beside(lessons, part)
         name = f"fold {number + 1} of {len(parts)}"
         fitted = self.fit(lessons, taught, watched=part, name=name)
         self._peak_memory = max(self._peak_memory, fitted.peak_memory)
@@ -307,6 +322,17 @@ class Trainer:
             fitted.seconds,
             fitted.peak_memory,
         )
+
+    def _taught_beside(self, lessons: Lessons, part: Sequence[int]) -> list[int]:
+        """What the student learns from that judges a part."""
+        own = set(part)
+        held = tuple(lessons.examples[row] for row in part)
+        others = [row for row in self._reviewed(lessons) if row not in own]
+        replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
+        return [*others, *replayed, *without_texts(lessons.examples, held)]
+
+    def _steps(self, lessons: Lessons, taught: Sequence[int]) -> int:
+        return steps_of([lessons.examples[row].label for row in taught], self.recipe)
 
     @staticmethod
     def _reviewed(lessons: Lessons) -> list[int]:

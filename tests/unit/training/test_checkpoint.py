@@ -160,6 +160,24 @@ class TestResuming:
         train(deberta, tmp_path, ROWS, checkpoints=checkpoints, **OPTIONS)
         assert steps(tmp_path)[0] == ("fold 1 of 2", 1)
 
+    @pytest.mark.parametrize("what", ["pass_tokens", "identity"])
+    def test_other_passes_or_rows_start_anew(self, deberta, tmp_path, killed, what):
+        """A student must never judge what it learned from, nor go on in another float type."""
+        checkpoints = killed("fold 1 of 2", "step", 6)
+        state = checkpoints.load("fold 1 of 2")
+        checkpoints.save("fold 1 of 2", {**state, what: "another"})
+        train(deberta, tmp_path, ROWS, checkpoints=checkpoints, **OPTIONS)
+        assert steps(tmp_path)[0] == ("fold 1 of 2", 1)
+
+    def test_the_identity_tells_rows_and_float_types_apart(self, deberta, tmp_path):
+        runs = [(ROWS, {}), (ROWS[1:], {}), (ROWS, {"precision": "bf16"}), (ROWS, {"layers": 1})]
+        found = [
+            train(deberta, tmp_path / str(i), rows, epochs=1, **changes).trained.fitted.identity
+            for i, (rows, changes) in enumerate(runs)
+        ]
+        assert len(set(found)) == 3
+        assert found[0] == found[3]
+
     def test_another_micro_batch_starts_anew(self, deberta, tmp_path, killed):
         checkpoints = killed("fold 1 of 2", "step", 6)
         small = {**OPTIONS, "micro_batch": 5}

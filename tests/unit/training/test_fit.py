@@ -415,6 +415,18 @@ class TestMemory:
         assert max(parts[2:]) == 4
         assert fitted.steps == 3
 
+    def test_numpys_memory_errors_count_too(self, deberta, tmp_path, monkeypatch):
+        loss = Fit._loss
+
+        def limited(self, part):
+            if len(part) > 8:
+                raise MemoryError
+            return loss(self, part)
+
+        monkeypatch.setattr(Fit, "_loss", limited)
+        fitted = train(deberta, tmp_path, examples(40), epochs=1, batch_size=16).trained.fitted
+        assert fitted.micro_batch == 8
+
     def test_an_odd_batch_is_halved_downwards(self, deberta, tmp_path, memory):
         memory(2)
         run = train(deberta, tmp_path, examples(26), epochs=1, batch_size=13)
@@ -513,7 +525,9 @@ class TestPull:
             with TrainingLog(tmp_path / "log") as log:
                 trainer = make_trainer(deberta, log, epochs=1, kl_weight=1.0, **options)
                 trainer.fit(trainer.lessons(rows), range(18))
+                learned = adapter_bytes(trainer)
                 lessons = trainer.lessons(rows)  # whatever the student knows by now
+                assert adapter_bytes(trainer) == learned  # and goes on knowing
             order = list(deberta.labels.order)
             np.testing.assert_allclose(
                 lessons.teacher[:12, order], log_p(deberta, None, known[:12]), atol=1e-4
@@ -563,6 +577,8 @@ def test_figures_are_json_and_add_up(deberta, tmp_path, folds):
     assert 0 < found["first_step_seconds"] < found["final_seconds"] <= found["seconds"]
     assert found["threads"] == 1
     assert found["micro_batch"] == 16
+    assert found["pass_tokens"] == 2048
+    assert found["learning_layers"] == 2
     assert found["history"] == run.trained.history
     assert len(found["history"]) == 2
 

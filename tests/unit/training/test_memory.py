@@ -11,16 +11,16 @@ import psutil
 import pytest
 import torch
 from tiny_models import make_tiny_model
-from tiny_training import examples, make_trainer
+from tiny_training import examples, log_rows, make_trainer, train
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 from lyra_nli.models.base import Base, load_base
-from lyra_nli.models.encoding import EncodedPair
+from lyra_nli.models.encoding import EncodedPair, padded_length
 from lyra_nli.training.fit import Fit
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.memory import MOST_TOKENS, bytes_per_token, pass_tokens
+from lyra_nli.training.memory import MOST_TOKENS, bytes_per_token, machine_memory, pass_tokens
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], torch.Tensor]) -> int:
@@ -146,6 +146,28 @@ class TestPassTokens:
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=3_000_000))
         assert pass_tokens(1000) == 300
 
+    @pytest.mark.parametrize(
+        ("group", "file", "content", "expected"),
+        [
+            ("0::/", "memory.max", "2000000", 2_000_000),
+            ("0::/", "memory.max", "max", 3_000_000),
+            ("0::/", "memory.max", "9000000", 3_000_000),
+            ("0::/a/b", "a/memory.max", "2000000", 2_000_000),
+            ("4:memory:/a", "memory/a/memory.limit_in_bytes", "2000000", 2_000_000),
+            ("4:cpu:/a", "a/memory.max", "2000000", 3_000_000),
+        ],
+    )
+    def test_a_container_has_less(self, monkeypatch, tmp_path, group, file, content, expected):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=3_000_000))
+        monkeypatch.setattr("lyra_nli.training.memory.CGROUPS", tmp_path)
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(content)
+        (tmp_path / "groups").write_text(f"2:freezer:/\n{group}\n")
+        monkeypatch.setattr("lyra_nli.training.memory.GROUPS_OF_THIS", tmp_path / "groups")
+        assert machine_memory() == expected
+        monkeypatch.setattr("lyra_nli.training.memory.GROUPS_OF_THIS", tmp_path / "none")
+        assert machine_memory() == 3_000_000
+
 
 def test_a_pass_never_holds_more_tokens_than_fit(deberta, tmp_path, monkeypatch):
     """Whatever the batch: long pairs go in smaller passes, and nothing is left out."""
@@ -179,7 +201,8 @@ class TestReadAhead:
             make = partial(Fit, micro_batch=16, name="final", checkpoints=None)
             fit = make(trainer.student, lessons, range(20), [], trainer.recipe, log)
             activations = fit._bytes_per_token() * fit.pass_tokens
-            return fit.expected_memory - activations, sum(lessons.lengths[:20])
+            learned = 16 * sum(p.numel() for p in trainer.student.parameters)
+            return fit.expected_memory - activations - learned, sum(lessons.lengths[:20])
 
     @pytest.fixture(autouse=True)
     def _no_other_memory(self, monkeypatch):
@@ -197,3 +220,33 @@ class TestReadAhead:
     def test_where_all_are_kept_or_none_is_frozen(self, deberta, tmp_path):
         assert self.expected(deberta, tmp_path / "kept", layers=1)[0] == 1_000
         assert self.expected(deberta, tmp_path / "all", layers="all")[0] == 1_000
+
+
+class TestPrediction:
+    def test_a_row_longer_than_a_pass_counts_in_full(self, deberta, tmp_path):
+        """Such a row is a pass of its own."""
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log)
+            lessons = trainer.lessons(examples(40))
+            make = partial(Fit, trainer.student, lessons, range(40), [], trainer.recipe, log)
+            fit = make(name="final", micro_batch=16, tokens=4, checkpoints=None)
+            learned = 16 * sum(p.numel() for p in trainer.student.parameters)
+            longest = padded_length(max(lessons.lengths), 128)
+        assert fit.pass_tokens == 4
+        assert fit.needed_memory == learned + fit._bytes_per_token() * longest
+
+    def test_it_warns_once_before_more_is_taken_than_there_is(
+        self, deberta, tmp_path, monkeypatch, capsys
+    ):
+        own = psutil.virtual_memory()
+        scarce = SimpleNamespace(total=own.total, available=1)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: scarce)
+        train(deberta, tmp_path, examples(40), epochs=1, folds=2)
+        [warning] = log_rows(tmp_path, "warning")
+        assert "0 MB are free" in warning["text"]
+        assert "training.layers" in warning["text"]
+        assert capsys.readouterr().err.count("This training will take about") == 1
+
+    def test_where_there_is_enough_it_says_nothing(self, deberta, tmp_path):
+        train(deberta, tmp_path, examples(40), epochs=1)
+        assert not log_rows(tmp_path, "warning")

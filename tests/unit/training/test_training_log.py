@@ -145,6 +145,24 @@ def test_a_new_phase_begins_at_nothing(tmp_path):
         assert text not in drawn
 
 
+def test_a_second_bar_counts_all_phases(tmp_path):
+    """What an earlier start had done of them, too."""
+
+    def play(log):
+        log.begin("frozen layers", 9)
+        log.advance(9)
+        log.expect(30)
+        log.begin("fold 1 of 2", 10, done=10)
+        log.begin("fold 2 of 2", 10, done=4)
+        log.step(5, {"loss": 0.5})
+        log.step(6, {"loss": 0.5})
+
+    drawn = screen(tmp_path, play)
+    assert "6/10" in drawn
+    [whole] = [line for line in drawn.splitlines() if "all of the training" in line]
+    assert "16/30" in whole
+
+
 def test_the_bar_tells_how_unseen_rows_fare(tmp_path):
     def play(log):
         log.begin("fold 1 of 5", 7)
