@@ -12,9 +12,9 @@ it: rows of the shipped replay set that nobody learns from).
 - ``compare``: ours against the proposal's recipe on corrections alone and full fine-tuning of the
   base, both by transformers' Trainer, and plain LoRA on corrections and agreed rows.
 - ``curve``: ours, plain LoRA, and ours at twice the learning rate, with 100 to 800 reviews.
-- ``noise``: ours with a share of the corrections turned into another wrong label; and, at 20%, with
-  every reviewed row weighed by how likely its label is right, with the mean of three fits, and with
-  twice the smoothing or the learning rate.
+- ``noise``: ours with a share of the corrections turned into another wrong label, also with every
+  reviewed row weighed by how likely its label is right; and, at 20%, with the mean of three fits,
+  and with twice the smoothing or the learning rate.
 - ``suspects``: how many of those, at 20%, stand in the upper quarter of the list of suspects.
 - ``ablation``: ours with one ingredient left out, or one that was tried added.
 - ``replay``: ours with 800 reviews and more or fewer replayed pairs.

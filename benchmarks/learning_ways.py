@@ -87,7 +87,8 @@ def jobs_of(part: str, seeds: int) -> Iterator[Job]:
         elif part == "noise":
             shares = (0.0, 0.1, SUSPECTED, 0.4)
             yield from (Job("ours", seed, turned=t) for t in shares)
-            tried = (DOUBTED, THREE, SMOOTHER, FASTER)
+            yield from (Job(DOUBTED, seed, turned=t) for t in shares)
+            tried = (THREE, SMOOTHER, FASTER)
             yield from (Job(way, seed, turned=t) for way in tried for t in (0.0, SUSPECTED))
         elif part == "suspects":
             yield from (Job("suspects", seed, n, SUSPECTED) for n in (100, REVIEWS))

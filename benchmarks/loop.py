@@ -21,7 +21,6 @@ import argparse
 import json
 import platform
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from pathlib import Path
 import peers
 import torch
 from domains import read_domain
+from recording import peak_megabytes
 from torch import nn
 
 from lyra_nli.dataset.replay import load_replay
@@ -136,7 +136,7 @@ def measure(options: argparse.Namespace) -> Row:
     else:
         model = train_proposal(base, task, row, corrections_only=options.row == "proposal")
     row.seconds = time.monotonic() - started if options.row != "base" else 0.0
-    row.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row.peak_mb = peak_megabytes()
     judge_row(base, model, task, row)
     return row
 

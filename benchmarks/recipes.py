@@ -56,6 +56,12 @@ GRID: Mapping[str, dict[str, Any]] = {
     "no foreign pairs": {"foreign_share": 0.0},
     "foreign pairs 1.0": {"foreign_share": 1.0},
     "replay 500": {"replay_rows": 500},
+    "query and value": {"target_modules": ["query", "value"]},
+    "attention alone": {"target_modules": ["query", "key", "value", "attention_output"]},
+    "no warm-up": {"warmup_fraction": 0.0},
+    "warm-up 0.3": {"warmup_fraction": 0.3},
+    "dropout 0.1": {"dropout": 0.1},
+    "learning rate 0.002, replay 500": {"learning_rate": 2e-3, "replay_rows": 500},
 }
 """What each recipe has otherwise than the default; with ``rank`` goes what keeps alpha / rank."""
 

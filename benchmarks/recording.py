@@ -25,6 +25,16 @@ J = TypeVar("J", bound="DataclassInstance")
 Found = dict[str, Any]
 
 
+def peak_megabytes() -> float:
+    """The largest resident size of this process (Linux).
+
+    ``getrusage`` would give a parent's where that was larger: a process inherits it.
+    """
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """``--jobs`` and ``--record``."""
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
