@@ -291,6 +291,9 @@ class GateSettings(Section):
 
     min_accuracy: Share = Field(0.85, description="the proposal's hold-out accuracy, see below")
     max_general_drop: Share = Field(0.03, description="accuracy that general NLI may lose")
+    max_base_drop: Share = Field(
+        0.03, description="loss of accuracy against the base that must be ruled out"
+    )
     max_active_drop: Share = Field(
         0.03, description="loss against the active version that must be ruled out"
     )
@@ -309,6 +312,9 @@ class GateSettings(Section):
     )
     enforce_min_accuracy: bool = Field(
         False, description="true: below `min_accuracy` fails, as the proposal has it"
+    )
+    require_random: bool = Field(
+        False, description="true: without 30 reviews drawn at random nothing passes"
     )
     auto_activate: bool = Field(True, description="a version that passes becomes active")
 

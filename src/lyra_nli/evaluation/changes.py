@@ -142,9 +142,9 @@ def change(paired: Paired, level: float) -> Change:
     )
 
 
-def p_better(paired: Paired) -> float:
+def p_better(paired: Paired, level: float) -> float:
     """How often a candidate that is no better would look this good, by `flip_test`."""
-    return flip_test(paired.evidence())
+    return flip_test(paired.evidence(), level=level)
 
 
 def p_worse(paired: Paired) -> float:

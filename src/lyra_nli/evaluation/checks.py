@@ -13,7 +13,7 @@ from lyra_nli.evaluation.changes import Paired, p_better, p_worse
 from lyra_nli.evaluation.evidence import Evidence
 from lyra_nli.evaluation.intervals import Interval
 from lyra_nli.evaluation.populations import Part, at_random, paired
-from lyra_nli.evaluation.traffic import traffic
+from lyra_nli.evaluation.traffic import FEWEST, traffic
 from lyra_nli.settings import GateSettings
 
 State = Literal["shown", "open", "harm"]
@@ -22,6 +22,7 @@ _HOPELESS = 10_000
 """Rows: where it takes more, and more than as many again, reviews will not tell."""
 
 BETTER, GENERAL = "better than the base (p)", "general NLI kept (change)"
+NET = "net gain on the traffic"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def checks_of(
     if base is None:
         return
     yield _better(base, level_of(looks, settings.significance), settings)
+    yield _accurate(base, settings)
     yield from _net(base, reviewed, settings)
     yield _brier(base, settings)
     other = paired(reviewed, "active") if active else None
@@ -114,7 +116,7 @@ def checks_of(
 
 
 def _better(base: Paired, level: float, settings: GateSettings) -> Check:
-    p, gain = p_better(base), base.gain().value
+    p, gain = p_better(base, level), base.gain().value
     worse = p_worse(base) <= settings.significance
     shown = p <= level and gain > 0  # a hair's breadth on every row is significant, and nothing
     state: State = "harm" if worse else "shown" if shown else "open"
@@ -125,18 +127,26 @@ def _better(base: Paired, level: float, settings: GateSettings) -> Check:
     return Check(BETTER, p, level, shown and not worse, True, state, text)
 
 
+def _accurate(base: Paired, settings: GateSettings) -> Check:
+    """Better probabilities alone may show that it is better: they must not hide lost answers."""
+    return _at_least(
+        "as accurate as the base (change)",
+        base.gain(_two_sided(settings)),
+        0.0,
+        settings.max_base_drop,
+        "accuracy against the base",
+    )
+
+
 def _net(base: Paired, reviewed: Evidence, settings: GateSettings) -> Iterator[Check]:
     """Reviews that were chosen because they looked wrong must not hide what is broken."""
     drawn = at_random(reviewed)[reviewed.asked("base", "candidate")]
     found = traffic(base, drawn, _two_sided(settings))
     if found.sampled:
-        yield _at_least(
-            "net gain on the traffic",
-            found.net,
-            0.0,
-            0.0,
-            "of the traffic's answers are mended, net",
-        )
+        yield _at_least(NET, found.net, 0.0, 0.0, "of the traffic's answers are mended, net")
+    elif settings.require_random:
+        text = f"{drawn.sum()} reviews were drawn at random, and it takes {FEWEST} to tell"
+        yield Check(NET, found.net.value, 0.0, holds=False, enforced=True, text=text)
 
 
 def _brier(base: Paired, settings: GateSettings) -> Check:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,15 @@ from scipy import stats
 from lyra_nli.evaluation.estimates import Metric, Sums, sum_by_group
 from lyra_nli.evaluation.intervals import Interval, score_bounds
 
-FLIPS = 9_999
-"""Random flips: p-values are multiples of 1 / 10,000."""
+FLIPS, MOST_FLIPS = 9_999, 2_000_000
+"""Random flips: p-values are multiples of 1 / 10,000, or finer where a level asks for it."""
+
+_SURE = 50
+"""Flips as extreme as what was found, after which p is known well enough; and how many a p that is
+just at the level has."""
+
+_TIE = 1e-5
+"""Totals, in standard errors, that are the same but for rounding: flips run in float32."""
 
 _CELLS = 4_000_000
 """Signs held in memory at once."""
@@ -100,7 +107,7 @@ class Clusters:
         return Interval(value, *score_bounds(value, min(worth, n), quantile), n)
 
 
-def flip_test(sums: Sums, *, seed: int = 0) -> float:
+def flip_test(sums: Sums, *, level: float = 0.05, seed: int = 0) -> float:
     """One-sided p that none of k totals over groups is above zero, from [groups, k] sums.
 
     If the candidate is no better, swapping it with the base in any group is as likely: each flip
@@ -109,20 +116,26 @@ def flip_test(sums: Sums, *, seed: int = 0) -> float:
     multiple testing. Its one statistic, in groups of one row that only tells fixed from broken, is
     the exact McNemar test; in units of its spread it also holds, with many groups, where groups are
     not symmetric (Canay, Romano & Shaikh 2017, Randomization tests under an approximate symmetry
-    assumption).
+    assumption). Flips go on until p is known at the level: Besag & Clifford (1991), Sequential
+    Monte Carlo p-values.
+
+    Args:
+        level: that p is held against.
     """
     units = standard(sums)
     if not units.any():
         return 1.0
     units = units[units.any(axis=1)]
-    bound = units.sum(axis=0).max() - 1e-9
+    bound = units.sum(axis=0).max() - _TIE
     random = np.random.default_rng(seed)
-    step, as_extreme = max(1, _CELLS // len(units)), 0
-    for start in range(0, FLIPS, step):
-        shape = (min(step, FLIPS - start), len(units))
+    step, as_extreme, done = max(1, _CELLS // len(units)), 0, 0
+    enough = min(MOST_FLIPS, max(FLIPS, ceil(_SURE / level) - 1))
+    while done < FLIPS or (done < enough and as_extreme < _SURE):
+        shape = (min(step, (FLIPS if done < FLIPS else enough) - done), len(units))
         signs = random.integers(0, 2, shape, dtype=np.int8).astype(np.float32) * 2 - 1
         as_extreme += int(((signs @ units.astype(np.float32)).max(axis=1) >= bound).sum())
-    return (1 + as_extreme) / (1 + FLIPS)
+        done += shape[0]
+    return (1 + as_extreme) / (1 + done)
 
 
 def standard(sums: Sums) -> Sums:

@@ -15,6 +15,7 @@ from lyra_nli.evaluation.changes import Change, Paired, change, rows_to_show
 from lyra_nli.evaluation.checks import (
     BETTER,
     GENERAL,
+    NET,
     Check,
     checks_of,
     level_of,
@@ -33,7 +34,7 @@ from lyra_nli.evaluation.populations import (
     row_by_row,
     whole,
 )
-from lyra_nli.evaluation.traffic import Traffic, traffic
+from lyra_nli.evaluation.traffic import FEWEST, Traffic, traffic
 from lyra_nli.settings import GateSettings
 
 __all__ = [
@@ -149,7 +150,7 @@ def judge_candidate(
     labels = sum(part.name.startswith("label ") for part in parts)
     return Verdict(
         outcome=outcome,
-        sentence=_sentence(outcome, checks, base, against_base, more),
+        sentence=_sentence(outcome, checks, base, against_base, more, kind),
         checks=checks,
         populations=tuple(_populations(reviewed, general, parts, labels, level)),
         against_base=against_base,
@@ -186,13 +187,19 @@ def _populations(
 
 
 def _sentence(
-    outcome: Outcome, checks: Sequence[Check], base: Paired, found: Change, more: More | None
+    outcome: Outcome,
+    checks: Sequence[Check],
+    base: Paired,
+    found: Change,
+    more: More | None,
+    kind: Kind,
 ) -> str:
     tally = (
         f"{found.fixed} errors fixed, {found.broken} right answers broken, accuracy "
         f"{base.was.mean():.1%} before and {base.now.mean():.1%} after"
     )
-    rows = f"{found.n} reviewed rows it never saw"
+    unseen = "it never saw" if kind == "holdout" else "judged by copies that never saw them"
+    rows = f"{found.n} reviewed rows {unseen}"
     if outcome == "pass":
         return f"Better than the base on {rows}: {tally}. Nothing that counts got worse."
     if outcome == "fail":
@@ -220,6 +227,9 @@ def _more(
     start: str,
 ) -> More:
     n = len(base.labels)
+    drawn = int(at_random(reviewed)[reviewed.asked("base", "candidate")].sum())
+    if drawn < FEWEST and any(check.name == NET and not check.holds for check in checks):
+        return More(FEWEST - drawn, "reviews of pairs drawn at random")
     unclear = [c for c in checks if c.enforced and not c.holds and c.name != GENERAL]
     if not unclear:
         return More(None, "it takes more general NLI pairs, see dataset.replay_file")
@@ -263,9 +273,13 @@ def _warnings(
         also = f", although it helps in {', '.join(helped)}" if helped else ""
         yield f"It clearly breaks more than it fixes in {', '.join(harmed)}{also}."
     if not found.sampled:
+        harm = ""
+        if found.even:
+            share = f"less than {found.even:.0%} of what it is asked"
+            harm = f" Where the base errs on {share}, this breaks more than it fixes."
         yield (
             "Too few of these reviews were drawn at random to say how often the model errs: on "
-            "what the queue picked, the gain looks larger than it is on the traffic."
+            f"what the queue picked, the gain looks larger than it is on the traffic.{harm}"
         )
     if base.clusters.freedom + 1 < ENOUGH_GROUPS:
         count = base.clusters.count

@@ -26,12 +26,15 @@ class Traffic:
         net: with what is known of c, EFR and NFR.
         left: the share that the candidate gets wrong, ``c * (1 - EFR) + (1 - c) * NFR``. With
             ``errors`` it is the correction rate before and after.
+        even: the c at which as much is broken as fixed, ``NFR / (EFR + NFR)``: where the base errs
+            less often, the candidate does harm. None where it changes nothing.
     """
 
     errors: Interval
     sampled: bool
     net: Interval
     left: Interval
+    even: float | None
 
 
 def traffic(paired: Paired, at_random: Hits, level: float = 0.95) -> Traffic:
@@ -56,7 +59,10 @@ def traffic(paired: Paired, at_random: Hits, level: float = 0.95) -> Traffic:
         for metric in (Metric(rows, _net, (-1.0, 1.0)), Metric(rows, _left, (0.0, 1.0)))
     )
     errors = Metric(rows[:, 4:], lambda sums: _share(sums[:, 0], sums[:, 1]), (0.0, 1.0))
-    return Traffic(paired.clusters.figure(errors, pseudo=[(1, 1), (0, 1)]), sampled, net, left)
+    efr, nfr = fixed.sum() / max(1, wrong.sum()), broken.sum() / max(1, paired.was.sum())
+    even = float(nfr / (efr + nfr)) if efr + nfr else None
+    share = paired.clusters.figure(errors, pseudo=[(1, 1), (0, 1)])
+    return Traffic(share, sampled, net, left, even)
 
 
 _PSEUDO = ((1, 1, 0, 0, 0, 0), (0, 1, 0, 0, 0, 0), (0, 0, 1, 1, 0, 0), (0, 0, 0, 1, 0, 0))

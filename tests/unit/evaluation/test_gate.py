@@ -11,7 +11,9 @@ import pytest
 
 from lyra_nli.errors import DatasetError
 from lyra_nli.evaluation.checks import Check, level_of
+from lyra_nli.evaluation.clusters import flip_test
 from lyra_nli.evaluation.gate import Evidence, Verdict, judge_candidate
+from lyra_nli.evaluation.metrics import mcnemar
 from lyra_nli.evaluation.tables import facts
 from lyra_nli.labels import LABELS
 from lyra_nli.records import Example, Pair, Review
@@ -185,12 +187,84 @@ class TestOutcome:
             judge(set(), set(), rows=[])
 
 
+class TestAccuracy:
+    def test_better_probabilities_do_not_hide_lost_answers(self):
+        """As many right, and far better known which: but they may be four points fewer."""
+        rows = examples(120)
+        answers = {"base": says(rows, set(range(60))), "candidate": says(rows, set(range(10, 71)))}
+        wrong = [i for i in range(120) if not 10 <= i < 71]
+        answers["candidate"][wrong] = 0.1 * answers["candidate"][wrong] + 0.3
+        verdict = judge_candidate(Evidence(rows, answers), None, SETTINGS, kind="holdout")
+        assert check(verdict, "better than the base").holds
+        accurate = check(verdict, "as accurate as the base")
+        assert (accurate.state, accurate.value) == ("open", pytest.approx(1 / 120))
+        assert "a loss of 3.0 must be ruled out" in accurate.text
+        assert verdict.outcome == "insufficient"
+        assert verdict.more.count > 0
+
+    def test_a_loss_is_harm(self):
+        verdict = judge(range(60), range(40))
+        assert check(verdict, "as accurate as the base").state == "harm"
+        assert verdict.outcome == "fail"
+
+
+class TestSampling:
+    def drawn(self, count: int) -> list[Example]:
+        """So many of 120 rows were drawn at random, the others picked."""
+        return [
+            replace(
+                row,
+                review=Review(
+                    row.id, row.pair, row.label, None, None, "",
+                    sampling="random" if i % 120 < count else "queue",
+                ),
+            )
+            for i, row in enumerate(examples(120))
+        ]  # fmt: skip
+
+    def test_what_is_not_known_of_the_traffic_is_said(self):
+        """45 of 60 errors fixed, 15 of 60 right answers broken: even at a quarter."""
+        verdict = judge(range(60), range(15, 105), rows=self.drawn(0))
+        assert verdict.outcome == "pass"
+        assert "errs on less than 25% of what it is asked" in " ".join(verdict.warnings)
+        nothing_broken = judge(range(60), range(105), rows=self.drawn(0))
+        assert "breaks more than it fixes." not in " ".join(nothing_broken.warnings)
+
+    @pytest.mark.parametrize(("count", "outcome"), [(0, "insufficient"), (30, "pass")])
+    def test_random_reviews_can_be_required(self, count, outcome):
+        verdict = judge(range(60), range(105), rows=self.drawn(count), require_random=True)
+        assert verdict.outcome == outcome
+        if not count:
+            assert "about 30 more reviews of pairs drawn at random" in verdict.sentence
+
+
+class TestFlips:
+    @pytest.mark.parametrize(("fixed", "broken"), [(19, 9), (12, 4), (40, 40), (5, 0), (9, 19)])
+    def test_one_row_groups_give_the_exact_mcnemar_test(self, fixed, broken):
+        steps = np.array([1.0] * fixed + [-1.0] * broken)[:, None]
+        p = mcnemar(fixed, broken)
+        assert flip_test(steps) == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 9999) + 1e-3)
+
+
+def test_copies_answered_out_of_fold():
+    """The adapter itself has learned from those rows."""
+    assert "30 errors fixed" in judge(range(60), range(90), refit=range(110)).sentence
+    assert "judged by copies" in judge(range(60), range(90), refit=range(110)).sentence
+    assert "it never saw" in judge(range(60), range(90)).sentence
+
+
 class TestLooks:
     def test_the_levels_of_all_looks_add_up_to_the_significance(self):
         levels = [level_of(look, 0.05) for look in range(1, 5000)]
         assert levels[0] == pytest.approx(0.0304, abs=1e-4)
         assert levels == sorted(levels, reverse=True)
         assert 0.0499 < sum(levels) < 0.05
+
+    def test_what_is_beyond_doubt_the_hundredth_shows_too(self):
+        """Its level is finer than the flips of an ordinary test."""
+        verdict = judge(range(60), range(100), looks=100)
+        assert verdict.outcome == "pass"
+        assert 0 < check(verdict, "better than the base").value < level_of(100, 0.05) < 1e-5
 
     def test_what_the_first_look_shows_the_thirtieth_does_not(self):
         assert judge(range(60), range(69)).outcome == "pass"
