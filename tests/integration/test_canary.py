@@ -156,6 +156,22 @@ def test_one_that_fails_is_over_at_once_and_nobody_notices(
     assert {result["adapter"] for result in ask(url, PAIRS)} == {V2}, "another trial is another"
 
 
+def test_memory_that_runs_out_for_a_moment_ends_no_trial(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(world, url, 1.0)
+    real, failures = nli.judged, [RuntimeError("no memory")]
+
+    def judged(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(nli, "judged", judged)
+    assert {result["adapter"] for result in ask(url, PAIRS)} == {V2}
+    assert running(url) == [("canary", V2)]
+
+
 def test_a_failure_of_everybody_is_not_the_canarys(
     world: World, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,9 @@ import httpx
 import pytest
 from serving_world import PAIRS, World, body, live_server, make_world, wait_until
 
+from lyra_nli.ml_server.slot import Slot
 from lyra_nli.settings import Settings
+from lyra_nli.storage.upgrade import init_database
 
 pytestmark = pytest.mark.integration
 
@@ -123,6 +125,31 @@ def test_what_is_activated_serves_at_once(dashboard: Dashboard) -> None:
     assert dashboard.judged_by() == "lora-lyra-v1"
     event = ("rollback", "lora-lyra-v2", "lora-lyra-v1", "dashboard", "it errs on dosages")
     assert dashboard.events()[-1] == event
+
+
+def test_a_rollback_to_what_can_not_be_served_says_so(
+    first: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is back, and the server is not: nobody may read that all is well."""
+    world = make_world(tmp_path, like=first, database=False)
+    init_database(world.database)
+    for seed in (1, 2):
+        world.activate(world.publish(seed=seed).name)
+    with live_server(with_token(world.settings)) as url:
+        own = Dashboard(url, world)
+        assert own.judged_by() == "lora-lyra-v2"
+
+        def build(*_: object) -> None:
+            raise RuntimeError("no memory")
+
+        monkeypatch.setattr(Slot, "build", build)
+        answer = own.post("rollback", reason="it errs on dosages").json()
+        assert (answer["ok"], answer["serving"]) == (False, "lora-lyra-v2")
+        said = "Back from lora-lyra-v2 to lora-lyra-v1. But lora-lyra-v2 is still served"
+        assert said in answer["message"]
+        assert "no memory" in answer["message"]
+        assert own.judged_by() == "lora-lyra-v2"
+        own.client.close()
 
 
 def test_a_damaged_version_changes_nothing(dashboard: Dashboard) -> None:

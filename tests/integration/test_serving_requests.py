@@ -120,6 +120,17 @@ def test_windows_say_what_predict_says(world: World, url: str) -> None:
     assert 0 <= start < end <= len(LONG.premise)
 
 
+def test_more_windows_than_may_wait_are_refused(world: World) -> None:
+    """One request would keep the others out for minutes."""
+    few = world.settings.ml_server.model_copy(update={"queue_pairs": 2})
+    with live_server(world.settings.model_copy(update={"ml_server": few})) as url:
+        response = post(url, **body([LONG, *PAIRS]), windows=True)
+        assert response.status_code == 422
+        assert "windows in one request, at most 2 are judged" in response.json()["error"]
+        assert "ml_server.queue_pairs" in response.json()["hint"]
+        assert post(url, **body([LONG, *PAIRS])).status_code == 200  # pairs count as pairs
+
+
 def test_predict_takes_windows_as_an_option(world: World) -> None:
     nli = world.settings.nli
     environment = {

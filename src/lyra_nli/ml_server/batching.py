@@ -71,6 +71,7 @@ class Batcher:
         self._background: list[_Task] = []
         self._pump: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
+        self._last = 0  # the engine's id: a model that is let go must not be held here
         self._speed = 0.0
 
     async def logits(
@@ -95,7 +96,7 @@ class Batcher:
         task = _Task(engine, rows, variants)
         queue = self._background if background else self._waiting
         if not background:
-            self._check_room(len(rows))
+            self.check_room(len(rows))
         queue.append(task)
         self._more.set()
         if self._pump is None or self._pump.done():
@@ -107,13 +108,22 @@ class Batcher:
                 queue.remove(task)
         return answer, task.began or time.monotonic()
 
-    def _check_room(self, count: int) -> None:
-        """A request larger than the whole queue is taken when nothing else waits."""
-        waiting = sum(len(task.left) for task in self._waiting)
-        if waiting and waiting + count > self._settings.queue_pairs:
+    def check_room(self, count: int) -> None:
+        """Refuse so many more pairs if too many wait.
+
+        One request counts for half of the queue at most: however many windows it has, it neither
+        shuts out the others nor waits for an empty queue.
+
+        Raises:
+            BusyError: says when to come back.
+        """
+        most = max(1, self._settings.queue_pairs // 2)
+        waiting = sum(min(len(task.left), most) for task in self._waiting)
+        if waiting and waiting + min(count, most) > self._settings.queue_pairs:
+            pairs = sum(len(task.left) for task in self._waiting)
             tokens = sum(len(task.rows[i]) for task in self._waiting for i in task.left)
             raise BusyError(
-                f"{waiting} pairs wait already, {self._settings.queue_pairs} may",
+                f"{pairs} pairs wait already, {self._settings.queue_pairs} may",
                 retry_after=math.ceil(tokens / self._speed) if self._speed else 1,
                 hint="Try again, or raise ml_server.queue_pairs.",
             )
@@ -150,19 +160,26 @@ class Batcher:
                 return
 
     def _next(self, queue: list[_Task], tokens: int) -> list[tuple[_Task, list[int]]]:
-        """A batch of one engine: a fair share of each request, the rest to who came first."""
+        """A batch of one engine: a fair share of each request, the rest to who came first.
+
+        Where two engines are asked they take turns. A row that is longer than a share would wait
+        for ever beside many: the longest of who came first goes before the shares.
+        """
         if not queue:
             return []
-        tasks = [task for task in queue if task.engine is queue[0].engine]
+        engine = next((t.engine for t in queue if id(t.engine) != self._last), queue[0].engine)
+        self._last = id(engine)
+        tasks = [task for task in queue if task.engine is engine]
         taken: dict[_Task, list[int]] = {task: [] for task in tasks}
-        room = tokens
+        room, first = tokens, tasks[0]
+        if len(first.rows[first.left[-1]]) > room // len(tasks):
+            taken[first].append(first.left.pop())
+            room -= len(first.rows[taken[first][0]])
         for share in (room // len(tasks), room):
             for task in tasks:
                 rows = task.take(min(share, room))
                 room -= sum(len(task.rows[i]) for i in rows)
                 taken[task] += rows
-        if room == tokens:  # its longest row alone is more than a batch
-            taken[tasks[0]] = [tasks[0].left.pop()]
         batch = [(task, rows) for task, rows in taken.items() if rows]
         for task, _ in batch:
             task.began = task.began or time.monotonic()

@@ -186,7 +186,13 @@ def _acting(
         event = await asyncio.to_thread(roll_back, request)
         await service.follow()
         before, after = event.from_version or BASE, event.to_version or BASE
-        return {"ok": True, "message": f"Back from {before} to {after}.", "serving": after}
+        status = service.status()
+        own = status if request.base == "fast" else status["slow"]
+        serving = (own["version"] or BASE) if own["base_loaded"] else after
+        message = f"Back from {before} to {after}."
+        if serving != after:
+            message += f" But {serving} is still served: {status['follow_error']}"
+        return {"ok": serving == after, "message": message, "serving": serving}
 
     @router.post("/train", status_code=202, dependencies=admin)
     def train(request: TrainRequest) -> Fields:

@@ -35,6 +35,9 @@ from lyra_nli.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+GRACE_SECONDS = 60
+"""For requests in flight when the server is told to stop; systemd kills after 90."""
+
 
 @asynccontextmanager
 async def running(
@@ -139,7 +142,12 @@ def serve(settings: Settings) -> None:
 
     with _listen(settings.ml_server.host, settings.ml_server.port) as listener:
         app = create_app(settings, on_failure=give_up)
-        config = uvicorn.Config(app, log_config=_log_config(), access_log=False)
+        config = uvicorn.Config(
+            app,
+            log_config=_log_config(),
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
         server = uvicorn.Server(config)
         logger.info("review page: http://%s:%d/review", *listener.getsockname()[:2])
         logger.info("dashboard: http://%s:%d/dashboard", *listener.getsockname()[:2])

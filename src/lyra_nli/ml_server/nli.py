@@ -68,6 +68,7 @@ class NLIService:
         self._texts = ThreadPoolExecutor(1, "nli-texts")
         self._deadline_seconds = settings.ml_server.deadline_seconds
         self._batcher = Batcher(self._inference, settings.ml_server)
+        self._most_rows = settings.ml_server.queue_pairs
         self._cache = Cache(settings.ml_server.cache_pairs)
         self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
         self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
@@ -85,7 +86,8 @@ class NLIService:
             slot = await _on(self._loader, self._bases.loaded, self._nli.fast_model)
             await self._judged(slot, [slot.current], [PROBE])
         except LyraNliError as error:
-            self.startup_error = str(error)
+            if not self.ready:  # a server that judges is not broken by one that comes at a bad time
+                self.startup_error = str(error)
             raise
         self.startup_error = None
         self.ready = True
@@ -266,7 +268,14 @@ class NLIService:
         background: bool = False,
     ) -> tuple[list[Judgement], float]:
         """Judge; tells too when the turn of the first row came."""
+        if not background:
+            self._batcher.check_room(len(pairs))  # before their texts are read for nothing
         windows = await _on(self._texts, cut, slot.base, pairs, overlap)
+        if len(windows.rows) > max(self._most_rows, len(pairs)):
+            raise InputError(
+                f"{len(windows.rows)} windows in one request, at most {self._most_rows} are judged",
+                hint="Send the long premises in several requests, or raise ml_server.queue_pairs.",
+            )
         rows, judges = windows.rows, [chosen[pair] for pair in windows.owners]
         known = {
             i: logits

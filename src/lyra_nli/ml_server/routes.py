@@ -27,7 +27,7 @@ from lyra_nli.ml_server.schemas import (
     ReadyResponse,
     WarmupResponse,
 )
-from lyra_nli.ml_server.wire import LyraRoute, OwnPagesRoute, by_pair_id
+from lyra_nli.ml_server.wire import LyraRoute, OwnPagesRoute, PatientRoute, by_pair_id
 from lyra_nli.records import Judgement
 
 _ERRORS = {
@@ -61,7 +61,7 @@ def create_router(
 
 
 def _judging(service: NLIService, max_pairs: int, calibrated: bool) -> APIRouter:
-    router = APIRouter(route_class=LyraRoute, tags=["judging"])
+    router = APIRouter(route_class=PatientRoute, tags=["judging"])
 
     @router.post("/nli", responses=_errors(404, 409, 413, 422, 429, 503, 504))
     async def nli(request: NLIRequest) -> NLIResponse:

@@ -37,12 +37,16 @@ class Trying:
     ) -> tuple[list[Served], T]:
         """Judge; gives who judged each pair in the end, and what `judge` says.
 
-        If the canary can't and the active version can, it was the canary's fault: its trial is
-        over, here at once, and everywhere with the next look at the registry.
+        If the canary can't, twice, and the active version can, it was the canary's fault: its
+        trial is over, here at once, and everywhere with the next look at the registry. Twice,
+        because memory that runs out for a moment is nobody's fault.
         """
         try:
-            said = await judge(self.slot, chosen, pairs)
-        except (AdapterInvalidError, RuntimeError) as error:  # torch: RuntimeError
+            try:
+                said = await judge(self.slot, chosen, pairs)
+            except RuntimeError:  # torch
+                said = await judge(self.slot, chosen, pairs)
+        except (AdapterInvalidError, RuntimeError) as error:
             others = [self.active if i in self.own else each for i, each in enumerate(chosen)]
             said = await judge(self.slot, others, pairs)
             self.canary.tally.failed += len(self.own)

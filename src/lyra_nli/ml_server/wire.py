@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from lyra_nli.errors import BusyError, FeedbackError, InputError, LyraNliError
@@ -19,6 +21,11 @@ from lyra_nli.ml_server.schemas import ErrorResponse, NLIPair
 MAX_BODY_BYTES: Final = 64 * 2**20
 RETRY_AFTER_SECONDS: Final = 2
 MAX_PROBLEMS: Final = 100
+
+GAVE_UP: Final = 499
+"""Nobody reads it: the client has closed the connection (nginx's number for that)."""
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _OWN_NAME: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -38,7 +45,9 @@ class LyraRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                return await handler(await _bounded(request))
+                return await self.answered(handler, request)
+            except ClientDisconnect:
+                return Response(status_code=GAVE_UP)
             except FeedbackError as error:
                 return _feedback_error(error)
             except BusyError as error:
@@ -55,6 +64,27 @@ class LyraRoute(APIRoute):
                 return response
 
         return handle
+
+    @staticmethod
+    async def answered(handler: Handler, request: Request) -> Response:
+        """Read the body, and answer."""
+        return await handler(await _bounded(request))
+
+
+class PatientRoute(LyraRoute):
+    """A route whose work ends when whoever asked for it has gone."""
+
+    @staticmethod
+    async def answered(handler: Handler, request: Request) -> Response:
+        """Answer, unless nobody waits for that any more."""
+        work = asyncio.create_task(handler(await _bounded(request)))
+        gone = asyncio.create_task(_disconnected(request))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            return await work if work.done() else Response(status_code=GAVE_UP)
+        finally:
+            for task in (work, gone):
+                task.cancel()
 
 
 class OwnPagesRoute(LyraRoute):
@@ -128,6 +158,12 @@ def by_pair_id(error: InputError, pairs: Sequence[NLIPair]) -> InputError:
         return _POSITION.sub(lambda found: f"pair {pairs[int(found[1])].pair_id!r}: ", problem)
 
     return InputError(error.message, problems=[named(p) for p in error.problems], hint=error.hint)
+
+
+async def _disconnected(request: Request) -> None:
+    """Wait until the client has gone; its body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _bounded(request: Request) -> Request:

@@ -131,7 +131,11 @@ class ShadowLog:
         self, engine: Engine, counted: Sequence[Row], disputed: Sequence[JudgedTwice]
     ) -> None:
         with read(engine) as connection:
-            named = {judged.pair_id: judged.pair for judged in disputed if judged.pair_id}
+            named = {
+                judged.pair_id: judged.pair
+                for judged in disputed
+                if judged.pair_id and rows.storable(judged.pair_id)
+            }
             known = edges_named(connection, named)
         found = (
             rows.disagreement(judged, judged.pair_id if judged.pair_id in known else None)

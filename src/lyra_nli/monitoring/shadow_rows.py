@@ -106,7 +106,7 @@ def disagreement(judged: JudgedTwice, edge_id: str | None) -> Row | None:
     """The row of a pair that got two labels; None for a text that is too long or can't be kept."""
     one, other = judged.one, judged.other
     texts = judged.pair.premise + judged.pair.hypothesis
-    if len(texts) > MAX_CHARS or not _storable(texts + judged.source):
+    if len(texts) > MAX_CHARS or not storable(texts + judged.source):
         return None
     distance = sum(abs(one.probabilities[label] - other.probabilities[label]) for label in LABELS)
     answers = {
@@ -181,6 +181,6 @@ def _insert(connection: Connection, table: Any) -> Any:
     return dialect.insert(table)
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
     """No database holds half surrogate pairs, PostgreSQL no NUL."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -91,6 +91,63 @@ def test_a_large_request_leaves_room_for_a_small_one(engine):
     run(ServerSettings(batch_tokens=100), scenario)
 
 
+def test_a_long_row_does_not_wait_for_ever_beside_many_short_ones(engine):
+    """It is longer than its share of any batch, as long as others come."""
+
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        long = asyncio.create_task(batcher.logits(engine, rows(50, 8), [None] * 2))
+        await asyncio.sleep(0)
+        bulk = [
+            asyncio.create_task(batcher.logits(engine, rows(*[10] * 30), [None] * 30))
+            for _ in range(4)
+        ]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await long
+        assert not any(task.done() for task in bulk)
+        assert engine.batches[1] == [50, 8, 10, 10, 10, 10]  # and nobody is left out
+        await asyncio.gather(first, *bulk)
+
+    run(ServerSettings(batch_tokens=100), scenario)
+
+
+def test_two_engines_take_turns(engine):
+    slow = Gated()
+
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        many = asyncio.create_task(batcher.logits(engine, rows(*[50] * 8), [None] * 8))
+        await asyncio.sleep(0)
+        other = asyncio.create_task(batcher.logits(slow, rows(7), [None]))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await other
+        assert not many.done()
+        assert len(engine.batches) <= 2
+        await asyncio.gather(first, many)
+
+    run(ServerSettings(batch_tokens=100), scenario)
+
+
+def test_one_request_counts_for_half_of_the_queue_at_most(engine):
+    """However many rows it has, the others get in, and it gets in beside them."""
+
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        small = asyncio.create_task(batcher.logits(engine, rows(*[5] * 3), [None] * 3))
+        await asyncio.sleep(0)
+        huge = asyncio.create_task(batcher.logits(engine, rows(*[5] * 500), [None] * 500))
+        await asyncio.sleep(0)
+        batcher.check_room(2)
+        with pytest.raises(BusyError):
+            batcher.check_room(3)
+        engine.gate.set()
+        await asyncio.gather(first, small, huge)
+
+    run(ServerSettings(queue_pairs=10), scenario)
+
+
 def test_a_row_longer_than_a_batch_goes_alone(engine):
     async def scenario(batcher: Batcher) -> None:
         answer, _ = await batcher.logits(engine, rows(3, 50), [None, None])
@@ -104,13 +161,15 @@ def test_too_many_are_told_when_to_come_back(engine):
     async def scenario(batcher: Batcher) -> None:
         await batcher.logits(engine, rows(5), [None])
         first = await held(batcher, engine, 5)
-        waiting = asyncio.create_task(batcher.logits(engine, rows(*[5] * 9), [None] * 9))
+        waiting = [
+            asyncio.create_task(batcher.logits(engine, rows(*[5] * n), [None] * n)) for n in (4, 5)
+        ]
         await asyncio.sleep(0)
         with pytest.raises(BusyError, match="9 pairs wait already, 10 may") as error:
             await batcher.logits(engine, rows(5, 5), [None, None])
         assert error.value.retry_after >= 1
         engine.gate.set()
-        await asyncio.gather(first, waiting)
+        await asyncio.gather(first, *waiting)
         await batcher.logits(engine, rows(*[5] * 12), [None] * 12)  # alone, it may be larger
 
     run(ServerSettings(queue_pairs=10), scenario)
