@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
+from lyra_nli.dataset.groups import Row, components
 from lyra_nli.demo.phrases import load_text
 from lyra_nli.demo.world import World, build_world
 from lyra_nli.labels import parse_label
-from lyra_nli.records import Example, Pair
+from lyra_nli.records import Example, Pair, normalise
 
 
 def read_domain(file: Path | None, group: str = "topic") -> list[Example]:
     """Every pair as a correction: only a model's answers can tell which are.
+
+    Each pair once, and none whose copies are labelled differently, as cleaning has it; a copy of a
+    pair would tell its label. Rows that share a premise are of one group, as in a dataset.
 
     Args:
         file: JSONL with ``premise``, ``hypothesis``, ``label``; None: the demo's project.
@@ -20,6 +26,22 @@ def read_domain(file: Path | None, group: str = "topic") -> list[Example]:
     """
     if file is None:
         return rows_of(build_world())
+    rows = read_rows(file, group)
+    labels: dict[str, set[str]] = defaultdict(set)
+    first: dict[str, Example] = {}
+    for row in rows:
+        labels[row.pair.key].add(row.label)
+        first.setdefault(row.pair.key, row)
+    kept = [row for key, row in first.items() if len(labels[key]) == 1]
+    anchors = [{f"group:{row.group}", f"premise:{normalise(row.pair.premise)}"} for row in kept]
+    groups = components(
+        [Row(row.id, row.label, frozenset(own)) for row, own in zip(kept, anchors, strict=True)]
+    )
+    return [replace(row, group=name) for row, name in zip(kept, groups, strict=True)]
+
+
+def read_rows(file: Path, group: str = "topic") -> list[Example]:
+    """Every line of a file, as it is."""
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     return [
         Example(

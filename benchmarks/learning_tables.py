@@ -12,27 +12,32 @@ import numpy as np
 from domains import read_domain
 from learning_ground import halves
 from learning_ways import MANY, REVIEWS, SCALED, Job, jobs_of
+from numpy.typing import NDArray
+from scipy import stats
 
 from lyra_nli.evaluation.clusters import Clusters, flip_test
 
+_EXCHANGED = "ours alone right : ours alone wrong, p by topics, p by splits, splits won"
 LAST_COLUMN = {
-    "compare": "ours alone right : ours alone wrong, p; broken at equal fixed",
-    "noise": "of its own gain on right labels",
-    "ablation": "ours alone right : ours alone wrong, p",
-    "replay": "ours alone right : ours alone wrong, p",
+    "compare": f"{_EXCHANGED}; broken at equal fixed",
+    "noise": "of its own gain on right labels, and split by split",
+    "ablation": _EXCHANGED,
+    "replay": _EXCHANGED,
 }
 LISTS = ("all", "slips")
 """Turned rows among all reviewed ones; those of them that are corrections, among those."""
 
 
-def table(part: str, options: argparse.Namespace, found: dict[Job, dict[str, Any]]) -> str:
+def table(
+    part: str, options: argparse.Namespace, seeds: Sequence[int], found: dict[Job, dict[str, Any]]
+) -> str:
     """Means over the seeds, and their spread for the accuracy."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for job in jobs_of(part, options.seeds):
+    for job in jobs_of(part, seeds):
         rows[job.way, job.reviews, job.turned].append(found[job])
     scaled = rows.pop((SCALED, REVIEWS, 0.0), [])
     examples = read_domain(options.data, options.group)
-    judges = [examples[row].group for s in range(options.seeds) for row in halves(examples, s)[2]]
+    judges = [examples[row].group for seed in seeds for row in halves(examples, seed)[2]]
     lines = [
         "| | reviews | turned | accuracy (spread) | base | fixed | broken | Brier | base | ECE "
         f"| base | general | base | {LAST_COLUMN.get(part, '')} |",
@@ -54,7 +59,9 @@ def table(part: str, options: argparse.Namespace, found: dict[Job, dict[str, Any
         if part == "compare" and way != "ours":
             last += f"; {at_equal_fixed(scaled, each)}"
         elif part == "noise":
-            last = f"{gain(each) / gain(rows[way, reviews, 0.0]):.0%}"
+            clean = rows[way, reviews, 0.0]
+            kept = [gain([one]) / gain([right]) for one, right in zip(each, clean, strict=True)]
+            last = f"{gain(each) / gain(clean):.0%} ({', '.join(f'{one:.0%}' for one in kept)})"
         lines.append(
             f"| {way} | {reviews} | {turned:.0%} | {mean('accuracy')} ({spread}) | "
             f"{' | '.join(cells)} | {last} |"
@@ -67,7 +74,7 @@ def gain(each: Sequence[dict[str, Any]]) -> float:
     return statistics.mean(float(one["accuracy"] - one["base_accuracy"]) for one in each)
 
 
-def suspects_table(seeds: int, found: dict[Job, dict[str, Any]]) -> str:
+def suspects_table(seeds: Sequence[int], found: dict[Job, dict[str, Any]]) -> str:
     """What each score puts into the upper quarter, means over the seeds."""
     rows: dict[int, list[dict[str, float]]] = defaultdict(list)
     for job in jobs_of("suspects", seeds):
@@ -89,9 +96,10 @@ def at_equal_fixed(scaled: Sequence[dict[str, Any]], peer: Sequence[dict[str, An
     reached = [(one, y["broken"]) for one, y in zip(equal, peer, strict=True) if one is not None]
     if not reached:
         return "it never fixes as much"
+    half = sum(2 * one <= other for one, other in reached)
     ours, theirs = (statistics.mean(each) for each in zip(*reached, strict=True))
     some = "" if len(reached) == len(equal) else f" (in {len(reached)} of {len(equal)} splits)"
-    return f"{ours:.3f} against {theirs:.3f}{some}"
+    return f"{ours:.3f} against {theirs:.3f}{some}, at most half in {half}"
 
 
 def exchanged(
@@ -108,7 +116,22 @@ def exchanged(
     steps = (hits[0] - hits[1]).astype(float)
     sums = Clusters.of(groups).sums(steps[:, None])
     chance = min(1.0, 2 * min(flip_test(sums), flip_test(-sums)))
-    return f"{(steps > 0).sum()} : {(steps < 0).sum()}, {chance:.2g}"
+    ahead = np.array([a["accuracy"] - b["accuracy"] for a, b in zip(ours, other, strict=True)])
+    return (
+        f"{(steps > 0).sum()} : {(steps < 0).sum()}, {chance:.2g}, {corrected_t(ahead):.2g}, "
+        f"{(ahead > 0).sum()} of {len(ahead)}"
+    )
+
+
+def corrected_t(differences: NDArray[np.float64]) -> float:
+    """Two-sided p of a mean difference over random halves, which share rows.
+
+    Nadeau & Bengio (2003), Inference for the generalization error: the variance of the mean of k is
+    taken as (1/k + judged/learned from) times that of one; halves: 1/k + 1.
+    """
+    count = len(differences)
+    error = np.sqrt((1 / count + 1) * differences.var(ddof=1)) if count > 1 else 0.0
+    return float(2 * stats.t.sf(abs(differences.mean()) / error, count - 1)) if error else 1.0
 
 
 def broken_at(fixed: float, strengths: Sequence[tuple[float, float]]) -> float | None:

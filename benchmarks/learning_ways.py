@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,23 @@ FASTER = "twice the learning rate"
 SCALED = "ours at other strengths"
 STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 
+OURS_BUT_PLAIN = {**PLAIN, "layers": "half", "target_modules": ["all"], "learning_rate": 1e-3}
+LONG = 6
+"""Epochs in which reviews alone take as many steps as ours takes in three, with replay and foreign
+pairs: about 150 where it learns of 400."""
+PLAIN_LONG, PLAIN_OURS = "plain LoRA, twice the epochs", "plain LoRA in our matrices, likewise"
+FULL_LONG, FULL_REPLAY = "full fine-tuning, twice the epochs", "full fine-tuning with replay"
+
 WAYS: dict[str, dict[str, Any]] = {
     "ours": {},
     SCALED: {"strengths": STRENGTHS},
     "proposal": {"trainer": peers.PROPOSAL, "only": "correction", "replay": 0},
     "plain LoRA": {"recipe": PLAIN, "replay": 0, "last": True},
+    PLAIN_LONG: {"recipe": {**PLAIN, "epochs": LONG}, "replay": 0, "last": True},
+    PLAIN_OURS: {"recipe": {**OURS_BUT_PLAIN, "epochs": LONG}, "replay": 0, "last": True},
     "full fine-tuning": {"trainer": peers.FULL, "replay": 0},
+    FULL_LONG: {"trainer": peers.FULL, "replay": 0, "epochs": LONG},
+    FULL_REPLAY: {"trainer": peers.FULL},
     "without agreed rows": {"only": "correction"},
     "without replay": {"replay": 0},
     "250 replayed": {"replay": 250},
@@ -61,7 +72,15 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""
 
-PEERS = ("proposal", "plain LoRA", "full fine-tuning")
+PEERS = (
+    "proposal",
+    "plain LoRA",
+    PLAIN_LONG,
+    PLAIN_OURS,
+    "full fine-tuning",
+    FULL_LONG,
+    FULL_REPLAY,
+)
 AMOUNTS = ("250 replayed", "1,000 replayed")
 ABLATION = tuple(way for way in WAYS if way not in (SCALED, *PEERS, *AMOUNTS))
 
@@ -76,9 +95,9 @@ class Job:
     turned: float = 0.0
 
 
-def jobs_of(part: str, seeds: int) -> Iterator[Job]:
+def jobs_of(part: str, seeds: Iterable[int]) -> Iterator[Job]:
     """The jobs of a part, row by row."""
-    for seed in range(seeds):
+    for seed in seeds:
         if part == "compare":
             yield from (Job(way, seed) for way in ("ours", SCALED, *PEERS))
         elif part == "curve":

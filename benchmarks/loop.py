@@ -35,7 +35,7 @@ from domains import read_domain
 from recording import peak_megabytes
 from torch import nn
 
-from lyra_nli.dataset.replay import load_replay
+from lyra_nli.dataset.replay import load_replay, share_out
 from lyra_nli.evaluation.metrics import brier
 from lyra_nli.labels import INDEX
 from lyra_nli.models.adapter import merged_model, read_adapter, save_adapter
@@ -154,14 +154,14 @@ def make_task(base: Base, options: argparse.Namespace) -> Task:
     order = {name: place for place, name in enumerate(names)}
     examples.sort(key=lambda example: order[example.group])
     last = examples[REVIEWED - 1].group
-    replay = load_replay()
-    random.Random(options.seed).shuffle(replay)
-    count = DatasetSettings().replayed(REVIEWED)
+    settings = DatasetSettings()
+    # By whole groups: a premise stands in three pairs, and two of them tell the third one's label.
+    learned, general = share_out(load_replay(), settings.replayed(REVIEWED), options.seed)
     return Task(
         reviewed=examples[:REVIEWED],
         holdout=[e for e in examples[REVIEWED:] if e.group != last],
-        replay=replay[:count],
-        general=replay[-GENERAL:],
+        replay=learned,
+        general=general[:GENERAL],
     )
 
 

@@ -128,7 +128,7 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     task = make_task(ground, job.seed, job.reviews)
     changes = dict(GRID[job.recipe])
     usual = DatasetSettings().replayed(len(task.reviewed))
-    replay = replay_rows()[0][: changes.pop("replay_rows", usual)]
+    replay = replay_rows(job.seed)[0][: changes.pop("replay_rows", usual)]
     changes |= {"seed": job.seed, "threads": 1}
     recipe = TrainingSettings.model_validate({**TrainingSettings().model_dump(), **changes})
     held = [ground.examples[row] for row in task.holdout]
