@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 from lyra_databases import NEWER, OLDER, LyraDatabase, fetch, populate
@@ -202,7 +203,7 @@ def test_a_watch_that_can_not_look_goes_on(
 
 def test_the_server_looks_before_it_sleeps(world: World) -> None:
     async def live() -> None:
-        async with watching(with_monitoring(world.settings, check_minutes=60.0)):
+        async with watching(Watcher(with_monitoring(world.settings, check_minutes=60.0))):
             for _ in range(100):
                 if fetch(Path(world.database), "SELECT * FROM nli_alerts"):
                     return
@@ -212,9 +213,27 @@ def test_the_server_looks_before_it_sleeps(world: World) -> None:
     asyncio.run(live())
 
 
+def test_a_watch_that_a_bug_ended_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A canary that errs would go on for ever, and nobody would know."""
+
+    def look(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Watcher, "look", look)
+    with live_server(with_monitoring(world.settings, check_minutes=60.0)) as url:
+        wait_until(lambda: told(url)["watch_error"] is not None)
+        assert "the watch ended, restart the server: ZeroDivisionError" in told(url)["watch_error"]
+        metrics = httpx.get(f"{url}/metrics", trust_env=False).text
+        assert "lyra_nli_watching 0.0" in metrics
+
+
+def told(url: str) -> Any:
+    return httpx.get(f"{url}/nli/adapter/status", trust_env=False).raise_for_status().json()
+
+
 def test_no_watch_when_it_is_told_so(world: World) -> None:
     async def live() -> None:
-        async with watching(with_monitoring(world.settings, check_minutes=0.0)):
+        async with watching(Watcher(with_monitoring(world.settings, check_minutes=0.0))):
             await asyncio.sleep(0.2)
 
     asyncio.run(live())

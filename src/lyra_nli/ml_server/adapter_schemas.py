@@ -135,6 +135,12 @@ class StatusResponse(SlotStatus):
         description="why the registry can't be followed, or its active version not served"
     )
     prediction_log: LogStatus = Field(description="how the log of predictions is doing")
+    watch_error: str | None = Field(
+        description="why the watch can't look, which ends canaries and rolls back; null: it does"
+    )
+    shadow_log_error: str | None = Field(
+        description="why what shadows say is not written; null: it is"
+    )
 
 
 class AdapterItem(BaseModel):

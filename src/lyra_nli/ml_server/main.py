@@ -89,7 +89,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         seconds = settings.ml_server.follow_seconds
         follow = running(service, follow_seconds=seconds, on_failure=on_failure)
-        async with follow, watching(settings):
+        async with follow, watching(service.watcher):
             yield
 
     app = FastAPI(

@@ -33,6 +33,7 @@ from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.ml_server.trying import Trying
+from lyra_nli.ml_server.watching import Watcher
 from lyra_nli.models.windows import cut
 from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.records import Judgement, Pair
@@ -58,6 +59,7 @@ class NLIService:
     def __init__(self, settings: Settings) -> None:
         self._nli = settings.nli
         self.observer = Observer(settings)
+        self.watcher = Watcher(settings)
         self._source = RegistrySource(settings)
         self._bases = Bases(settings, self._source)
         threads = settings.ml_server.threads or torch.get_num_threads()
@@ -198,6 +200,8 @@ class NLIService:
             **self._bases.status(),
             "trials": self._bases.trials(),
             "prediction_log": asdict(self.observer.log.status()),
+            "watch_error": self.watcher.error,
+            "shadow_log_error": self._shadow_log.problem or None,
         }
 
     @property

@@ -94,6 +94,12 @@ class ServiceCollector:
             (),
             {(): status["follow_error"] is None},
         )
+        yield _gauge(
+            "watching",
+            "0 when the watch can't look, which ends canaries and rolls back",
+            (),
+            {(): status["watch_error"] is None},
+        )
         trials = CounterMetricFamily(
             "lyra_nli_trial_pairs",
             "Pairs of the open shadow and canary; a disagreement of a shadow was judged, too",

@@ -16,11 +16,30 @@ logger = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Looks, and goes on after every failure; says each failure once."""
+    """Looks, and goes on after every failure; says each failure once.
+
+    Attributes:
+        error: why it can't look, or looks no more; None: it does.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.error: str | None = None
+
+    async def keep(self) -> None:
+        """Look every `monitoring.check_minutes`; 0: never."""
+        seconds = self._settings.monitoring.check_minutes * 60
+        while seconds:
+            # First of all: a server that is restarted often would never look otherwise.
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(seconds)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Remember that a bug ended the looking."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.error = f"the watch ended, restart the server: {error!r}"
+            logger.error("the watch ended, restart the server: %s", error, exc_info=error)
 
     def look(self) -> Checked | None:
         """Look once, blocking; None when that failed, and then `error` says why."""
@@ -40,26 +59,12 @@ class Watcher:
 
 
 @asynccontextmanager
-async def watching(settings: Settings) -> AsyncIterator[None]:
-    """Look every `monitoring.check_minutes`, in a thread; 0: never. For a server's lifespan."""
-    task = asyncio.create_task(_keep_watching(settings), name="watching")
-    task.add_done_callback(_report)
+async def watching(watcher: Watcher) -> AsyncIterator[None]:
+    """Keep looking, in a thread. For a server's lifespan."""
+    task = asyncio.create_task(watcher.keep(), name="watching")
+    task.add_done_callback(watcher.ended)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _keep_watching(settings: Settings) -> None:
-    watcher, seconds = Watcher(settings), settings.monitoring.check_minutes * 60
-    while seconds:
-        # First of all: a server that is restarted often would never look otherwise.
-        await asyncio.to_thread(watcher.look)
-        await asyncio.sleep(seconds)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        logger.error("the watch ended, restart the server: %s", error, exc_info=error)
