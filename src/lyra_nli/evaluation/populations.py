@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lyra_nli.dataset.domains import domains_of
 from lyra_nli.evaluation.arrays import Hits
 from lyra_nli.evaluation.changes import Change, Paired, change
-from lyra_nli.evaluation.clusters import Clusters
+from lyra_nli.evaluation.clusters import Clusters, flip_test
 from lyra_nli.evaluation.evidence import Evidence
 from lyra_nli.evaluation.metrics import Scores, mcnemar, score_groups
 from lyra_nli.labels import LABELS
@@ -23,6 +24,9 @@ FEWEST = 10
 
 SHOWN = 20
 """Pages, sites, topics and claims that are shown."""
+
+GROUPS = 20
+"""Groups that a part must have for chance to swap them: with few, no p could be small."""
 
 _PAGE = "page:"
 
@@ -84,7 +88,9 @@ def at_random(reviewed: Evidence) -> Hits:
 def parts_of(reviewed: Evidence) -> list[Part]:
     """Labels, then pages, sites, topics and claims of `FEWEST` rows or more, the most harmed first.
 
-    Rows of a part are counted one by one: a page is one group, and groups could say nothing of it.
+    Where a part has `GROUPS` groups or more, chance swaps whole groups; a page is one group, and
+    there each row counts for itself.
+
     Holm (1979), A simple sequentially rejective multiple test procedure.
     """
     asked = reviewed.asked("base", "candidate")
@@ -97,8 +103,11 @@ def parts_of(reviewed: Evidence) -> list[Part]:
         for name, mask in ((n, m & asked) for n, m in _facets(reviewed).items())
         if mask.sum() >= FEWEST or (name.startswith("label ") and mask.any())
     ]
-    harm = _holm([mcnemar(part.broken, part.fixed) for part in found])
-    help_ = _holm([mcnemar(part.fixed, part.broken) for part in found])
+    steps = right["candidate"].astype(np.float64) - right["base"]
+    harm, help_ = (
+        _holm([_chance(reviewed.groups[part.rows], sign * steps[part.rows]) for part in found])
+        for sign in (-1, 1)
+    )
     tested = [
         Part(part.name, part.rows, part.fixed, part.broken, *both)
         for part, both in zip(found, zip(harm, help_, strict=True), strict=True)
@@ -165,6 +174,14 @@ def _claim(text: str) -> str:
     if len(line) > _LONGEST:
         line = f"{line[:_LONGEST].rstrip()}… ({hashlib.sha256(line.encode()).hexdigest()[:6]})"
     return f'claim "{line}"'
+
+
+def _chance(groups: NDArray[np.str_], steps: NDArray[np.float64]) -> float:
+    """One-sided p that the steps, 1, 0 or -1 a row, add up to so much by chance."""
+    clusters = Clusters.of(groups)
+    if clusters.count < GROUPS:
+        return mcnemar(int((steps > 0).sum()), int((steps < 0).sum()))
+    return flip_test(clusters.sums(steps[:, None]))
 
 
 def _holm(ps: list[float]) -> list[float]:

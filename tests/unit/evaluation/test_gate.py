@@ -359,6 +359,21 @@ class TestPopulations:
         assert "bad.org" in " ".join(verdict.warnings)
         assert judge(harmed, set(range(80)), rows=rows, enforce_groups=True).outcome == "fail"
 
+    def test_a_label_whose_rows_err_together_is_not_called_harmed(self):
+        """12 rows of one group broken, 2 elsewhere fixed: each row alone would show harm."""
+        rows = [
+            replace(e, group="one") if i in range(0, 36, 3) else e
+            for i, e in enumerate(examples(120))
+        ]
+        base = set(range(0, 36, 3)) | set(range(60, 90))
+        candidate = (base - set(range(0, 36, 3))) | {90, 93}
+        alone, together = (
+            check(judge(base, candidate, rows=each), "labels, pages").text
+            for each in (examples(120), rows)
+        )
+        assert "label supports" in alone
+        assert "none is harmed" in together
+
     def test_claims_are_named_by_their_words(self):
         """Of two long ones that begin alike, the harmed one; too few rows are not shown."""
         claims = ["The drug " + "works well " * 20 + end for end in ("in adults.", "in children.")]
