@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 MAX_WAITING: Final = 64
 """Pairs that may wait for a shadow: few, so that a busy hour is not judged the hour after."""
 
+MAX_WINDOWS: Final = 4
+"""Of a pair that a shadow judges: what is longer would take the model for too long at a stretch."""
+
 PAUSE_SECONDS: Final = 0.005
 """Between an answer and its shadow: the answer leaves first, and who comes at once is not held."""
 
@@ -84,7 +87,8 @@ class Shadow:
         for i in live:
             if random.random() >= on.trial.share:
                 continue
-            if not self._cpu or len(self._waiting) >= MAX_WAITING:
+            too_long = judgements[i].windows > MAX_WINDOWS
+            if not self._cpu or too_long or len(self._waiting) >= MAX_WAITING:
                 on.tally.skipped += 1
                 self._log.skip(on.trial, judgements[i].adapter)
                 continue

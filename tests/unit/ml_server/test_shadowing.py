@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,6 +98,23 @@ def test_what_does_not_fit_is_skipped_and_nothing_is_asked_without_time() -> Non
     assert asyncio.run(scenario(0.5)).skipped == 100 - shadowing.MAX_WAITING
     assert kept.skipped == 100 - shadowing.MAX_WAITING
     assert asyncio.run(scenario(0.0)).skipped == 100
+
+
+def test_what_takes_too_long_at_a_stretch_is_skipped() -> None:
+    kept = Kept()
+
+    async def scenario() -> None:
+        shadow = Shadow(Model().judge, kept, 1.0)  # type: ignore[arg-type]
+        windows = [1, shadowing.MAX_WINDOWS, shadowing.MAX_WINDOWS + 1, 1000]
+        answers = [replace(said("supports"), windows=count) for count in windows]
+        slot: Any = SimpleNamespace(trials={"shadow": on_trial()})
+        shadow.saw(slot, range(4), PAIRS[:4], answers, (), ())
+        while len(kept.judged) < 2:
+            await asyncio.sleep(0.005)
+        await shadow.close()
+
+    asyncio.run(scenario())
+    assert (len(kept.judged), kept.skipped) == (2, 2)
 
 
 def test_a_share_of_the_pairs_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
