@@ -77,16 +77,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=3, help="how many splits")
     parser.add_argument("--first-seed", type=int, default=10)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="some of a part's rows")
     add_options(parser)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    wanted = [job for part in options.only for job in jobs_of(part, seeds)]
+    wanted = [job for part in options.only for job in jobs_of(part, seeds, options.ways)]
     found = run_jobs(wanted, partial(measure, options=options), options, Job)
     for part in options.only:
         made = (
             suspects_table(seeds, found)
             if part == "suspects"
-            else table(part, options, seeds, found)
+            else table(part, options, jobs_of(part, seeds, options.ways), seeds, found)
         )
         print(f"\n## {part}\n\n{made}", flush=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,15 @@ LISTS = ("all", "slips")
 
 
 def table(
-    part: str, options: argparse.Namespace, seeds: Sequence[int], found: dict[Job, dict[str, Any]]
+    part: str,
+    options: argparse.Namespace,
+    jobs: Iterable[Job],
+    seeds: Sequence[int],
+    found: dict[Job, dict[str, Any]],
 ) -> str:
     """Means over the seeds, and their spread for the accuracy."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for job in jobs_of(part, seeds):
+    for job in jobs:
         rows[job.way, job.reviews, job.turned].append(found[job])
     scaled = rows.pop((SCALED, REVIEWS, 0.0), [])
     examples = read_domain(options.data, options.group)

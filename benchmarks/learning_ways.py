@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +95,14 @@ class Job:
     turned: float = 0.0
 
 
-def jobs_of(part: str, seeds: Iterable[int]) -> Iterator[Job]:
-    """The jobs of a part, row by row."""
+def jobs_of(part: str, seeds: Iterable[int], ways: Collection[str] | None = None) -> Iterator[Job]:
+    """The jobs of a part, row by row; with `ways`, of these rows and ours alone."""
+    for job in _jobs_of(part, seeds):
+        if ways is None or job.way in (*ways, "ours"):
+            yield job
+
+
+def _jobs_of(part: str, seeds: Iterable[int]) -> Iterator[Job]:
     for seed in seeds:
         if part == "compare":
             yield from (Job(way, seed) for way in ("ours", SCALED, *PEERS))
