@@ -72,6 +72,7 @@ class NLIService:
         self._batcher = Batcher(self._inference, settings.ml_server)
         self._most_rows = settings.ml_server.queue_pairs
         self._cache = Cache(settings.ml_server.cache_pairs)
+        self._repeats = settings.ml_server.cache_pairs > 0  # those need no room
         self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
         self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
         self.ready = False
@@ -272,7 +273,7 @@ class NLIService:
         background: bool = False,
     ) -> tuple[list[Judgement], float]:
         """Judge; tells too when the turn of the first row came."""
-        if not background:
+        if not background and not self._repeats:
             self._batcher.check_room(len(pairs))  # before their texts are read for nothing
         windows = await _on(self._texts, cut, slot.base, pairs, overlap)
         if len(windows.rows) > max(self._most_rows, len(pairs)):
