@@ -46,6 +46,15 @@ def peak_megabytes() -> float:
     return int(line.split()[1]) / 1024
 
 
+def processor() -> str:
+    """The processor's name, family and model, as Linux tells them."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    pairs = [line.split(":", 1) for line in lines if ":" in line]
+    facts = {name.strip(): value.strip() for name, value in pairs}
+    family, model = facts.get("cpu family", "?"), facts.get("model", "?")
+    return f"{facts.get('model name', 'unknown')} (family {family}, model {model})"
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """``--jobs`` and ``--record``."""
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

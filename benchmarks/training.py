@@ -12,20 +12,22 @@ Parts, each fit in a process of its own, one after the other:
 - ``whole``: all of `lyra-nli train`: out-of-fold, final fit and gate, through the command.
 - ``growth``: seconds and memory against the number of pairs, two epochs; the last row with a cache
   that is too small.
-- ``passes``: seconds against the rows of a pass; what training several adapters in one batch
-  could win at most.
-- ``full``: full fine-tuning of the base by the Trainer, on the rows of ``layers``: a reference.
+- ``passes``: seconds against the rows of a pass, whatever their tokens; what training several
+  adapters in one batch could win at most.
+- ``full``: full fine-tuning of the base by the Trainer, on the reviewed rows of ``layers``.
 - ``small``: ``speed`` on random weights of another shape (6 layers, hidden size 768).
 
-FILE is JSONL with ``premise``, ``hypothesis``, ``label`` and a column to group by.
+FILE is JSONL with ``premise``, ``hypothesis``, ``label`` and a column to group by. Rows whose
+label the base gives are agreed ones, the others corrections, as in a dataset of reviews. Ours runs
+in the environment that `lyra-nli` sets for itself, the peers in the environment as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import platform
 import random
 import statistics
 import sys
@@ -41,7 +43,7 @@ import peers
 import torch
 from domains import read_domain
 from projects import Project, command
-from recording import peak_megabytes
+from recording import measured_by, peak_megabytes, processor
 from transformers import (
     AutoTokenizer,
     DebertaV2Config,
@@ -58,27 +60,24 @@ from lyra_nli.models.judge import Judge
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.trainers import trainer_of
-from lyra_nli.training import memory
 from lyra_nli.training.log import TrainingLog
 
 PARTS = ("speed", "whole", "layers", "growth", "small", "passes", "full")
+RATES = (5e-4, 1e-3, 2e-3)
 WAYS = (
     ("2", "all", 1e-3),
     ("4", "all", 1e-3),
-    ("4", "all", 5e-4),
-    ("6", "all", 5e-4),
-    ("6", "all", 1e-3),
-    ("6", "all", 2e-3),
-    ("all", "all", 5e-4),
-    ("all", "all", 1e-3),
-    ("all", "all", 2e-3),
+    *(("6", "all", rate) for rate in RATES),
+    *(("all", "all", rate) for rate in RATES),
 )
 """(upper layers, modules, learning rate) whose accuracy is compared."""
 
-SIZES = ((1_000, 4096), (10_000, 4096), (50_000, 4096), (10_000, 64))
-"""Pairs, and megabytes that their hidden states may take."""
+SIZES = ((1_000, 4096), (10_000, 4096), (50_000, 4096), (5_000, 64), (10_000, 64))
+"""Pairs, and megabytes that their hidden states may take: the last two have no room for all."""
 GROWTH_EPOCHS = 2
 PASSES_PAIRS = 320
+PASS_ROWS = (4, 8, 16, 32, 64)
+"""Rows a pass, of batches of as many rows as the last."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Setup:
     rate: float = 0.0
     model: str = "starter"
     cache_mb: int = 4096
-    batch: int = 16
+    pass_rows: int = 0
     holdout: bool = False
 
 
@@ -108,12 +107,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--agreed", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.one:
         print(json.dumps(measure(Setup(**json.loads(options.one)), options)))
         return
-    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    facts = {"processor": processor(), "threads": options.threads, **measured_by()}
+    print(", ".join(f"{name} {fact}" for name, fact in facts.items()))
     tables = {
         "speed": speed,
         "layers": layers,
@@ -123,9 +124,20 @@ def main() -> None:
         "passes": passes,
         "full": full,
     }
-    for part in options.only:
-        print(f"\n## {part}\n", flush=True)
-        tables[part](options)
+    with tempfile.TemporaryDirectory() as folder:
+        options.agreed = Path(folder) / "agreed.json"
+        options.agreed.write_text(json.dumps(find_agreed(options)), "utf-8")
+        for part in options.only:
+            print(f"\n## {part}\n", flush=True)
+            tables[part](options)
+
+
+def find_agreed(options: argparse.Namespace) -> list[str]:
+    """Ids of the rows whose label the base gives."""
+    examples = read_domain(options.data, options.group)
+    answers = Judge(load_base("starter")).logits([e.pair for e in examples]).argmax(axis=1)
+    pairs = zip(examples, answers, strict=True)
+    return [example.id for example, answer in pairs if INDEX[example.label] == answer]
 
 
 def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000) -> None:
@@ -139,31 +151,35 @@ def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000
         "ours, default, hidden states cached": Setup("cached", pairs=pairs, model=model),
         "ours, upper four layers": Setup("ours", pairs=pairs, model=model, layers="4"),
     }
-    runs = in_turn(setups, options.seeds)
+    runs = in_turn(setups, options)
     rows = {name: medians(found) for name, found in runs.items()}
     peer = rows["Trainer + PEFT"]
     print(
-        "| | seconds | faster | first step s | peak MB | memory | trained | adapter MB |\n"
-        "|---|---|---|---|---|---|---|---|"
+        "| | seconds | faster | first step s | peak MB | memory | predicted | trained | adapter |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
     for name, row in rows.items():
+        predicted = "" if math.isnan(row["expected_mb"]) else f"{row['expected_mb']:.0f}"
         print(
             f"| {name} | {row['seconds']:.1f} | {peer['seconds'] / row['seconds']:.1f}x "
             f"| {row['first_step']:.1f} | {row['peak_mb']:.0f} "
-            f"| {row['peak_mb'] / peer['peak_mb']:.0%} | {row['trained']:.2%} "
-            f"| {row['adapter_mb']:.2f} |"
+            f"| {row['peak_mb'] / peer['peak_mb']:.0%} | {predicted} "
+            f"| {row['trained']:.2%} | {row['adapter_mb']:.2f} MB |"
         )
     print(
-        f"\n{pairs} pairs, {peer['tokens']:.0f} tokens on average, medians of {options.seeds} seeds"
+        f"\n{peer['pairs']:.0f} pairs, {peer['tokens']:.0f} tokens on average, "
+        f"medians of {options.seeds} seeds"
     )
 
 
-def in_turn(setups: Mapping[str, Setup], seeds: int) -> dict[str, list[dict[str, float]]]:
+def in_turn(
+    setups: Mapping[str, Setup], options: argparse.Namespace
+) -> dict[str, list[dict[str, float]]]:
     """Run all setups with one seed, then with the next: slow minutes of the machine hit all."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in setups}
-    for seed in range(seeds):
+    for seed in range(options.seeds):
         for name, setup in setups.items():
-            runs[name].append(run(replace(setup, seed=seed)))
+            runs[name].append(run(replace(setup, seed=seed), options))
             done = {key: round(value, 3) for key, value in runs[name][-1].items()}
             print(f"seed {seed}, {name}: {done}", file=sys.stderr, flush=True)
     return runs
@@ -176,7 +192,7 @@ def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def small(options: argparse.Namespace) -> None:
     """`speed` on another shape of model."""
-    speed(options, model="small", pairs=128)
+    speed(options, model="small", pairs=64)
 
 
 def layers(options: argparse.Namespace) -> None:
@@ -187,9 +203,9 @@ def layers(options: argparse.Namespace) -> None:
         )
         for count, modules, rate in WAYS
     }
-    runs = in_turn(setups, options.seeds)
+    runs = in_turn(setups, options)
     print(
-        "| upper layers | modules | learning rate | accuracy | by seed | seconds | cached |\n"
+        "| upper layers | modules | learning rate | accuracy | by split | seconds | cached |\n"
         "|---|---|---|---|---|---|---|"
     )
     for name, found in runs.items():
@@ -234,10 +250,8 @@ def by_seed(runs: Sequence[Mapping[str, float]]) -> str:
 
 def passes(options: argparse.Namespace) -> None:
     """Seconds against the rows of a pass."""
-    setups = {
-        str(rows): Setup("cached", pairs=PASSES_PAIRS, batch=rows) for rows in (4, 8, 16, 32, 64)
-    }
-    runs = in_turn(setups, options.seeds)
+    setups = {str(rows): Setup("cached", pairs=PASSES_PAIRS, pass_rows=rows) for rows in PASS_ROWS}
+    runs = in_turn(setups, options)
     print("| rows a pass | seconds per 1,000 rows and epoch |\n|---|---|")
     for name, found in runs.items():
         seconds = medians(found)["fit_seconds"] / Setup.epochs
@@ -247,7 +261,7 @@ def passes(options: argparse.Namespace) -> None:
 def full(options: argparse.Namespace) -> None:
     """Full fine-tuning on the rows of `layers`."""
     setups = {"full fine-tuning": Setup("full", holdout=True)}
-    runs = in_turn(setups, options.seeds)["full fine-tuning"]
+    runs = in_turn(setups, options)["full fine-tuning"]
     print(
         "| | accuracy | by seed | seconds |\n|---|---|---|---|\n"
         f"| full fine-tuning | {by_seed(runs)} | {medians(runs)['seconds']:.1f} |"
@@ -257,13 +271,15 @@ def full(options: argparse.Namespace) -> None:
 def growth(options: argparse.Namespace) -> None:
     """Seconds and memory against the number of pairs."""
     print(
-        "| pairs | cache may take MB | takes MB | seconds | seconds per 1,000 | peak MB |\n"
-        "|---|---|---|---|---|---|"
+        "| pairs | tokens | cache may take MB | takes MB | seconds | per 1,000 pairs | peak MB |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for pairs, limit in SIZES:
-        row = run(Setup("general", pairs=pairs, epochs=GROWTH_EPOCHS, cache_mb=limit))
+        setup = Setup("general", pairs=pairs, epochs=GROWTH_EPOCHS, cache_mb=limit)
+        row = run(setup, options)
         print(
-            f"| {pairs:,} | {limit:,} | {row['cache_mb']:.0f} | {row['seconds']:.0f} "
+            f"| {pairs:,} | {row['tokens']:.0f} | {limit:,} "
+            f"| {row['cache_mb']:.0f} | {row['seconds']:.0f} "
             f"| {row['seconds'] / pairs * 1000:.2f} | {row['peak_mb']:.0f} |",
             flush=True,
         )
@@ -274,7 +290,7 @@ def whole(options: argparse.Namespace) -> None:
     """`lyra-nli train` on 1,000 reviewed pairs in a database of its own."""
     base = load_base("starter")
     with tempfile.TemporaryDirectory() as folder:
-        project = Project(Path(folder))
+        project = Project(Path(folder), {"OMP_NUM_THREADS": str(options.threads)})
         project.review(base, rows_of(base, Setup("ours"), options)[0])
         started = time.monotonic()
         outcome = project.train()
@@ -285,17 +301,18 @@ def whole(options: argparse.Namespace) -> None:
         print(f"| {name} | {taken:.1f} |")
     training = outcome["training"]
     print(
-        f"\n{training['folds']} folds, {training['epochs']} epochs, "
+        f"\n{training['folds']} folds, {training['epochs']} epochs, {training['steps']} steps of "
+        f"{TrainingSettings().batch_size} rows in the last fit, one run, "
         f"{training['peak_memory'] / 2**20:.0f} MB, verdict {outcome['verdict']['outcome']}"
     )
 
 
-def run(setup: Setup) -> dict[str, float]:
+def run(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
     """Fit in a process of its own, so that memory is its own."""
-    # What `lyra-nli` sets for itself; the peer runs in the environment as it is.
     ours = {} if setup.way in ("trainer", "full") else TUNED
     text = command(
-        sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(vars(setup)),
+        sys.executable, __file__, *sys.argv[1:],
+        "--agreed", str(options.agreed), "--one", json.dumps(vars(setup)),
         environment={**os.environ, **ours},
     )  # fmt: skip
     result: dict[str, float] = json.loads(text.splitlines()[-1])
@@ -311,7 +328,8 @@ def measure(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
     )
     peak = peak_megabytes()
     encoded = encode(base, [example.pair for example in taught])
-    return {**figures, "tokens": statistics.mean(map(len, encoded)), "peak_mb": peak}
+    tokens = statistics.mean(map(len, encoded))
+    return {**figures, "pairs": len(taught), "tokens": tokens, "peak_mb": peak}
 
 
 def with_ours(
@@ -319,11 +337,11 @@ def with_ours(
 ) -> dict[str, float]:
     """One fit by our loop, from an empty cache unless the setup says otherwise."""
     changes: dict[str, object] = {"epochs": setup.epochs, "seed": setup.seed, "folds": 0}
-    changes["batch_size"] = setup.batch
     if not held:
         changes["foreign_share"] = 0.0  # the same rows as the peer's, and no others
-    if setup.batch != Setup.batch:
-        memory.MOST_TOKENS = 2**20  # whole batches in one pass
+    if setup.pass_rows:
+        changes["batch_size"] = PASS_ROWS[-1]
+    micro_batch, tokens = (setup.pass_rows, 2**20) if setup.pass_rows else (None, None)
     if setup.layers:
         changes["layers"] = setup.layers if setup.layers == "all" else int(setup.layers)
     if setup.modules:
@@ -338,7 +356,9 @@ def with_ours(
         if setup.way == "cached":
             trainer_of(base, recipe, log, cache=cache).mixed(taught, ())
         started = time.monotonic()
-        trainer = trainer_of(base, recipe, log, cache=cache)
+        trainer = trainer_of(
+            base, recipe, log, cache=cache, micro_batch=micro_batch, pass_tokens=tokens
+        )
         trained = trainer.train(taught, ())
         seconds = time.monotonic() - started
         hits = float("nan")
@@ -353,6 +373,7 @@ def with_ours(
         "first_step": seconds - trained.fitted.seconds + trained.fitted.first_step,
         "trained": trained.trainable / trained.total,
         "adapter_mb": trained.trainable * 4 / 2**20,
+        "expected_mb": trained.fitted.expected_memory / 2**20,
         "accuracy": hits,
         "cache_mb": sum(files) / 2**20,
     }
@@ -379,6 +400,7 @@ def with_trainer(
         "first_step": fitted.first_step,
         "trained": trained / total,
         "adapter_mb": fitted.megabytes,
+        "expected_mb": float("nan"),
         "accuracy": hits,
         "cache_mb": 0.0,
     }
@@ -391,7 +413,11 @@ def rows_of(
     rng = random.Random(setup.seed)
     if setup.way == "general":
         return general_rows(setup.pairs), []
-    examples = read_domain(options.data, options.group)
+    agreed = set(json.loads(options.agreed.read_text("utf-8")))
+    examples = [
+        replace(example, source="agreed" if example.id in agreed else "correction")
+        for example in read_domain(options.data, options.group)
+    ]
     if setup.holdout:
         names = sorted({example.group for example in examples})
         rng.shuffle(names)
@@ -427,8 +453,8 @@ def general_rows(count: int) -> list[Example]:
 
 def small_base() -> Base:
     """Random weights: 6 layers, hidden size 768, as the slow model has; the starter's tokenizer."""
-    place = Path(tempfile.gettempdir()) / f"lyra-nli-bench-{os.getuid()}"
-    if not (place / "config.json").is_file():
+    place = Path(tempfile.gettempdir()) / f"lyra-nli-bench-{os.getuid()}-6x768"
+    if not place.is_dir():
         tokenizer = AutoTokenizer.from_pretrained(starter.materialise())
         torch.manual_seed(0)
         config = DebertaV2Config.from_pretrained(
@@ -439,8 +465,10 @@ def small_base() -> Base:
             intermediate_size=3072,
             pooler_hidden_size=768,
         )
-        DebertaV2ForSequenceClassification(config).save_pretrained(place)
-        tokenizer.save_pretrained(place)
+        unfinished = Path(tempfile.mkdtemp(dir=place.parent))
+        DebertaV2ForSequenceClassification(config).save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        unfinished.rename(place)
     return load_base(str(place))
 
 
