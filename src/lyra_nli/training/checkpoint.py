@@ -31,8 +31,8 @@ class Checkpoints:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder = root / digest[:16]
 
-    def load(self, name: str) -> dict[str, Any] | None:
-        """The state, or None when there is none that can be read."""
+    def load(self, name: str, where: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """The state, its tensors on a device; None when there is none that can be read."""
         file = self.folder / f"{name}.pt"
         try:
             digest, content = file.read_bytes().split(b"\n", 1)
@@ -41,7 +41,9 @@ class Checkpoints:
         if hashlib.sha256(content).hexdigest().encode() != digest:
             return None
         try:
-            state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+            state: dict[str, Any] = torch.load(
+                io.BytesIO(content), weights_only=True, map_location=where
+            )
         except pickle.UnpicklingError:  # whole, but not one of ours: it holds more than numbers
             return None
         return state

@@ -31,7 +31,7 @@ from lyra_nli.training.batches import epoch_rows, length_batches, runs
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.memory import AHEAD_TOKENS, bytes_per_token, pass_tokens
+from lyra_nli.training.memory import AHEAD_TOKENS, bytes_per_token, free_memory, pass_tokens
 from lyra_nli.training.student import Student, Weights
 
 _SAME = ("threads", "micro_batch", "pass_tokens", "identity")
@@ -54,7 +54,8 @@ class Fitted:
         peak_memory: largest resident size seen, bytes.
         micro_batch: rows per forward pass that fitted into memory.
         pass_tokens: padded tokens that a pass may hold.
-        identity: hash of the rows and the float type; with another one, a fit can't go on.
+        identity: hash of the rows, the float type and the processor; with another one, a fit
+            can't go on.
     """
 
     micro_batch: int
@@ -269,7 +270,7 @@ class Fit:
         return activations + self.student.read.token_bytes * tokens + learned
 
     def _warn_of_memory(self) -> None:
-        free = psutil.virtual_memory().available
+        free = free_memory()
         if self.needed_memory > free:
             self.log.warn(
                 "memory",
@@ -279,23 +280,31 @@ class Fit:
             )
 
     def _identity(self) -> str:
-        """Names what is learned from, and in which float type."""
+        """Names what is learned from, and how products round."""
         rows = [
             [(e.id, e.label, e.weight) for e in map(self.lessons.examples.__getitem__, some)]
             for some in (self.taught, self.watched)
         ]
-        told = json.dumps([rows, str(self.student.dtype)])
+        products = [str(self.student.dtype), self.student.device.type, self.student.rounding]
+        told = json.dumps([rows, products])
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def _remember(self, result: Fitted) -> None:
         if self.checkpoints is not None:
             own = {"optimizer": self.optimizer, "schedule": self.schedule}
             states = {name: each.state_dict() for name, each in own.items()}
-            self.checkpoints.save(self.name, {**result.state(), **states})
+            try:
+                self.checkpoints.save(self.name, {**result.state(), **states})
+            except OSError as error:
+                self.log.warn(
+                    "checkpoints",
+                    f"The training goes on, but if it is killed it starts anew: {error}",
+                )
 
     def _resume(self, result: Fitted) -> None:
         """Go on after the last whole epoch of a fit that was killed."""
-        state = self.checkpoints.load(self.name) if self.checkpoints else None
+        where = self.student.device
+        state = self.checkpoints.load(self.name, where) if self.checkpoints else None
         if state is None or any(state.get(key) != getattr(result, key) for key in _SAME):
             return  # what others began can't be made again from the start
         self.optimizer.load_state_dict(state.pop("optimizer"))

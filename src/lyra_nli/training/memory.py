@@ -67,6 +67,12 @@ def machine_memory() -> int:
     return min([psutil.virtual_memory().total, *_container_limits()])
 
 
+def free_memory() -> int:
+    """Bytes that this process can still have: what is free, or what its container leaves it."""
+    used = psutil.Process().memory_info().rss
+    return max(0, min(psutil.virtual_memory().available, machine_memory() - used))
+
+
 def _container_limits() -> Iterator[int]:
     """What Linux control groups allow this process, version 2 and 1; nothing elsewhere."""
     try:

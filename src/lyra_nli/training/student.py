@@ -32,6 +32,7 @@ class Student:
     Attributes:
         fresh: weights with which it answers as the base does.
         start: weights from which every fit starts; the fresh ones, unless told otherwise.
+        rounding: what its products round by, see `machine.rounding`.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Student:
         self.start = self.fresh = self.weights()
         self._scale = recipe.alpha / recipe.rank
         cache = cache if recipe.cache_mb else None
-        limit, rounded = recipe.cache_mb * 2**20, rounding(recipe.threads)
-        self.read = reader_of(base, self.model, self.device, cache, limit, f"-{rounded}")
+        self.rounding = rounding(recipe.threads)
+        limit = recipe.cache_mb * 2**20
+        self.read = reader_of(base, self.model, self.device, cache, limit, f"-{self.rounding}")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -232,8 +232,8 @@ class Trainer:
     ) -> Fitted:
         """Train on some of the rows; the student keeps the averaged weights.
 
-        When memory runs out the micro-batch is halved and the fit starts again; the effective
-        batch stays as it is.
+        When memory runs out, the rows and the tokens of a pass are halved and the fit starts
+        again; the effective batch stays as it is.
 
         Args:
             taught: positions of the rows to learn from.
@@ -248,8 +248,12 @@ class Trainer:
             raise DatasetError("there are no rows to train on")
         start = self.micro_batch
         sizes = (start >> halvings for halvings in itertools.count(1))
+        tokens = 0
 
         def attempt(micro_batch: int) -> Fitted:
+            nonlocal tokens
+            if micro_batch < start:  # long rows are few a pass already: tokens bind there
+                self.pass_tokens = max(1, tokens // 2)
             self.micro_batch = micro_batch  # what fits now fits the next time
             fit = Fit(
                 self.student,
@@ -263,6 +267,7 @@ class Trainer:
                 tokens=self.pass_tokens,
                 checkpoints=self.checkpoints,
             )
+            tokens = fit.pass_tokens
             try:
                 with deterministic(self.recipe.seed, self.recipe.threads):
                     return fit.run()
@@ -292,8 +297,7 @@ class Trainer:
 
         What the student started from had learned some of them already: those judge nothing.
         """
-        reviewed = self._reviewed(lessons)
-        judging = [row for row in reviewed if lessons.examples[row].id not in self.seen]
+        judging = [row for row in lessons.reviewed if lessons.examples[row].id not in self.seen]
         return cut(lessons, judging, self.recipe.folds, self.recipe.seed)
 
     def answer_part(
@@ -327,16 +331,12 @@ class Trainer:
         """What the student learns from that judges a part."""
         own = set(part)
         held = tuple(lessons.examples[row] for row in part)
-        others = [row for row in self._reviewed(lessons) if row not in own]
+        others = [row for row in lessons.reviewed if row not in own]
         replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
         return [*others, *replayed, *without_texts(lessons.examples, held)]
 
     def _steps(self, lessons: Lessons, taught: Sequence[int]) -> int:
         return steps_of([lessons.examples[row].label for row in taught], self.recipe)
-
-    @staticmethod
-    def _reviewed(lessons: Lessons) -> list[int]:
-        return [i for i, example in enumerate(lessons.examples) if example.source in REVIEWED]
 
     def _answers(self, lessons: Lessons, rows: Sequence[int]) -> dict[float, torch.Tensor]:
         """The student's logits [rows, classes] at every strength of the recipe."""

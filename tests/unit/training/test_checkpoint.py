@@ -178,6 +178,25 @@ class TestResuming:
         assert len(set(found)) == 3
         assert found[0] == found[3]
 
+    def test_the_identity_tells_processors_apart(self, deberta, tmp_path, monkeypatch):
+        """What one began, another would round otherwise."""
+        found = set()
+        for name in ("one", "two"):
+            monkeypatch.setattr("lyra_nli.training.student.rounding", lambda _, name=name: name)
+            run = train(deberta, tmp_path / name, ROWS, epochs=1)
+            found.add(run.trained.fitted.identity)
+        assert len(found) == 2
+
+    def test_a_full_disk_ends_no_training(self, deberta, tmp_path, monkeypatch, never):
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Checkpoints, "save", full)
+        run = train(deberta, tmp_path, ROWS, checkpoints=at(tmp_path), **OPTIONS)
+        assert same(run, never)
+        [warning] = log_rows(tmp_path, "warning")
+        assert "No space left on device" in warning["text"]
+
     def test_another_micro_batch_starts_anew(self, deberta, tmp_path, killed):
         checkpoints = killed("fold 1 of 2", "step", 6)
         small = {**OPTIONS, "micro_batch": 5}

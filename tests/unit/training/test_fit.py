@@ -415,6 +415,15 @@ class TestMemory:
         assert max(parts[2:]) == 4
         assert fitted.steps == 3
 
+    def test_the_tokens_of_a_pass_are_halved_too(self, deberta, tmp_path, memory, monkeypatch):
+        """Long rows are few a pass whatever the micro-batch: halving that alone does nothing."""
+        monkeypatch.setattr("lyra_nli.training.fit.pass_tokens", lambda _: 128)
+        parts = memory(1)
+        fitted = train(deberta, tmp_path, examples(20), epochs=1, batch_size=16).trained.fitted
+        assert fitted.micro_batch > 1
+        assert fitted.pass_tokens < 128
+        assert parts[1] < parts[0] < 16
+
     def test_numpys_memory_errors_count_too(self, deberta, tmp_path, monkeypatch):
         loss = Fit._loss
 

@@ -20,7 +20,13 @@ from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import EncodedPair, padded_length
 from lyra_nli.training.fit import Fit
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.memory import MOST_TOKENS, bytes_per_token, machine_memory, pass_tokens
+from lyra_nli.training.memory import (
+    MOST_TOKENS,
+    bytes_per_token,
+    free_memory,
+    machine_memory,
+    pass_tokens,
+)
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], torch.Tensor]) -> int:
@@ -167,6 +173,14 @@ class TestPassTokens:
         assert machine_memory() == expected
         monkeypatch.setattr("lyra_nli.training.memory.GROUPS_OF_THIS", tmp_path / "none")
         assert machine_memory() == 3_000_000
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(1_300, 300), (900, 0), (9_000, 500)])
+def test_what_is_free_in_a_container(monkeypatch, allowed, expected):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=500))
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: SimpleNamespace(rss=1_000))
+    monkeypatch.setattr("lyra_nli.training.memory.machine_memory", lambda: allowed)
+    assert free_memory() == expected
 
 
 def test_a_pass_never_holds_more_tokens_than_fit(deberta, tmp_path, monkeypatch):
