@@ -13,12 +13,13 @@ from lyra_nli.evaluation.report import Report
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import Example, Review
+from lyra_nli.registry.answers import read_answers
 from lyra_nli.registry.lineage import lineage
 from lyra_nli.registry.looks import count_looks
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.rows import Version
 from lyra_nli.storage.engine import now, read
-from lyra_nli.witnesses import Proof, Witness, gather, read_answers, witness_of
+from lyra_nli.witnesses import Proof, Witness, gather, witness_of
 from lyra_nli.workspace import Workspace
 
 

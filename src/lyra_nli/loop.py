@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from rich.console import Console
+from sqlalchemy import Connection
 
 from lyra_nli import provenance
 from lyra_nli.clock import Clock
@@ -24,6 +26,8 @@ from lyra_nli.evaluation.report import Report
 from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
+from lyra_nli.records import Review
+from lyra_nli.registry.answers import write_answers
 from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.lineage import lineage
 from lyra_nli.registry.manifest import Manifest
@@ -34,12 +38,12 @@ from lyra_nli.storage.reviews import mark_trained
 from lyra_nli.storage.runs import finish_run, start_run
 from lyra_nli.storage.suspects import note_suspects
 from lyra_nli.trainers import Trainers
-from lyra_nli.training.folds import answer_rows, write_rows
+from lyra_nli.training.folds import AnswerRow, answer_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.suspicion import suspects, suspicions
 from lyra_nli.training.trainer import Trained
-from lyra_nli.witnesses import ANSWERS, Proof, evaluate, with_groups
+from lyra_nli.witnesses import Proof, evaluate, with_groups
 from lyra_nli.workspace import Workspace
 
 _STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
@@ -123,11 +127,7 @@ def train(
                 )
             with clock.step("suspects"):
                 suspicion = suspicions(base, dataset.examples())
-            if dataset.holdout:
-                held = proof.reviewed.answers["candidate"]
-                unseen += answer_rows("holdout", dataset.holdout, held)
-            unseen = [row | {"suspicion": suspicion.get(row["id"])} for row in unseen]
-            write_rows(staging / ANSWERS, with_groups(unseen, dataset.examples()))
+            write_answers(staging, _told(dataset, unseen, proof, suspicion))
             origin = trainers.origin()
             manifest = describe(workspace, base, dataset, trained, verdict, proof, origin)
             ancestry = lineage(manifest)
@@ -137,6 +137,7 @@ def train(
             version = registry.publish(
                 manifest,
                 staging,
+                also=partial(_record, workspace, dataset, reviews, suspicion, verdict, run_id),
                 status=_STATUS[verdict.outcome],
                 run_id=run_id,
                 parent=verdict.active,
@@ -144,23 +145,6 @@ def train(
                 metrics=manifest.metrics,
                 verdict=verdict.outcome,
                 report_path="report.md",
-            )
-        with write(workspace.engine) as connection:
-            # Also those that judged it: the same reviews would only give the same version.
-            ids = [review.id for review in reviews]
-            if not domain:
-                mark_trained(
-                    connection, workspace.generation, ids, version.name, version.lyra_adapter_id
-                )
-                queued = suspects(suspicion, dataset.cleaned)
-                note_suspects(connection, workspace.generation, queued, version.name)
-            finish_run(
-                connection,
-                run_id,
-                status="done",
-                message=verdict.sentence,
-                dataset_hash=dataset.content_hash,
-                samples=len(dataset.cleaned.reviews) if domain else len(ids),
             )
     trainers.clear()
     outcome = Outcome(version, verdict, trained, dataset, ancestry, seconds=clock.seconds)
@@ -172,6 +156,51 @@ def train(
             registry.activate(version.name, who=who, reason=reason)
         outcome.activated = True
     return outcome
+
+
+def _told(
+    dataset: Dataset,
+    unseen: Sequence[AnswerRow],
+    proof: Proof,
+    suspicion: Mapping[str, float],
+) -> Iterator[AnswerRow]:
+    """What was said of every row that judged the candidate, and how far its label is doubted.
+
+    Args:
+        unseen: what the folds' students said.
+    """
+    rows = list(unseen)
+    if dataset.holdout:
+        rows += answer_rows("holdout", dataset.holdout, proof.reviewed.answers["candidate"])
+    doubted = [row | {"suspicion": suspicion.get(row["id"])} for row in rows]
+    return with_groups(doubted, dataset.examples())
+
+
+def _record(
+    workspace: Workspace,
+    dataset: Dataset,
+    reviews: Sequence[Review],
+    suspicion: Mapping[str, float],
+    verdict: Verdict,
+    run_id: str,
+    connection: Connection,
+    version: Version,
+) -> None:
+    """Write down, with the version, what it learned from and which labels are doubted since."""
+    generation, ids = workspace.generation, [review.id for review in reviews]
+    if not dataset.domain:
+        # Also those that judged it: the same reviews would only give the same version.
+        mark_trained(connection, generation, ids, version.name, version.lyra_adapter_id)
+        queued = suspects(suspicion, dataset.cleaned)
+        note_suspects(connection, generation, queued, version.name)
+    finish_run(
+        connection,
+        run_id,
+        status="done",
+        message=verdict.sentence,
+        dataset_hash=dataset.content_hash,
+        samples=len(dataset.cleaned.reviews) if dataset.domain else len(ids),
+    )
 
 
 def load_base_for(settings: Settings, name: str) -> Base:

@@ -22,7 +22,7 @@ from lyra_nli.records import MAX_TEXT_CHARS, Judgement, Pair
 from lyra_nli.registry.manifest import check_base, read_manifest
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import database_exists
+from lyra_nli.storage.engine import batches, database_exists
 from lyra_nli.workspace import Workspace
 
 _CHUNK = 512
@@ -58,6 +58,7 @@ class Judges:
         self._settings = settings
         self._adapter = adapter
         self._opened: dict[str, Judge] = {}
+        self._routes: dict[str, str] = {}
         name = base_name or settings.nli.fast_model
         version = self._version(adapter or "active", name)
         self.base = load_base_for(settings, name)
@@ -80,10 +81,13 @@ class Judges:
         """What the site of a URL is routed to; a version of another base is nothing here."""
         nli = self._settings.nli
         name = nli.routes.get(site_of(url), "") if nli.routes else ""
-        if name in nli.routed_versions and name not in self._opened:
+        if name not in nli.routed_versions:
+            return name
+        if name not in self._routes:
             registry = Workspace.open(self._settings, read_only=True).registry
-            return name if registry.get(name).base_model == self.base.name else ""
-        return name
+            ours = registry.get(name).base_model == self.base.name
+            self._routes[name] = name if ours else ""
+        return self._routes[name]
 
     def _version(self, name: str, base_name: str) -> Version | None:
         """The verified version; None: the base, which also serves where there is no database."""
@@ -174,19 +178,28 @@ def read_pairs(file: Path) -> list[Row]:
     return rows
 
 
-def _write(judges: Judges, rows: Sequence[Row], stream: TextIO) -> None:
-    for start in range(0, len(rows), _CHUNK):
+def judged(judges: Judges, rows: Sequence[Row]) -> Iterator[tuple[Row, Judgement]]:
+    """Judge rows whose texts the model can read, in order, some hundreds at a time.
+
+    Raises:
+        AdapterNotFoundError, AdapterInvalidError, StorageError: see `Judges`.
+    """
+    for part in batches(rows, _CHUNK):
         by_judge: dict[Judge, list[Row]] = defaultdict(list)
-        for row in rows[start : start + _CHUNK]:
+        for row in part:
             by_judge[judges.of(row)].append(row)
         answers = {
             row.line: answer
             for judge, own in by_judge.items()
             for row, answer in zip(own, judge.judge([row.pair for row in own]), strict=True)
         }
-        for row in rows[start : start + _CHUNK]:
-            values = {"pair_id": row.pair_id, **_answer(answers[row.line])}
-            stream.write(json.dumps(values, ensure_ascii=False) + "\n")
+        yield from ((row, answers[row.line]) for row in part)
+
+
+def _write(judges: Judges, rows: Sequence[Row], stream: TextIO) -> None:
+    for row, answer in judged(judges, rows):
+        values = {"pair_id": row.pair_id, **_answer(answer)}
+        stream.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def _answer(judgement: Judgement) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from lyra_nli.dataset.clean import clean
 from lyra_nli.errors import AdapterNotFoundError
 from lyra_nli.records import Review
+from lyra_nli.registry.answers import read_answers
 from lyra_nli.training.suspicion import suspects
-from lyra_nli.witnesses import read_answers
 from lyra_nli.workspace import Workspace
 
 
@@ -38,6 +38,7 @@ def doubts(workspace: Workspace, base_model: str) -> tuple[str, list[Doubt]]:
 
     Raises:
         AdapterNotFoundError: nothing was trained on all reviews yet.
+        AdapterInvalidError: what the version keeps of its training can't be read.
     """
     trained = [v for v in workspace.registry.list(base_model) if not v.domain]
     if not trained:

@@ -7,7 +7,6 @@ the same page, claim or text, says of it only what its own folds' students said 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +24,13 @@ from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
+from lyra_nli.registry.answers import read_answers
 from lyra_nli.registry.looks import Rows, count_looks
 from lyra_nli.registry.manifest import check_base
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import GateSettings
 from lyra_nli.storage.engine import read
 from lyra_nli.workspace import Workspace
-
-ANSWERS = "out_of_fold.jsonl"
-"""The file of a version that holds what was said of the rows it was judged on."""
 
 
 @dataclass(frozen=True)
@@ -193,13 +190,6 @@ def unseen_by(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
         for row in rows
         if row["part"] == "fold"
     }
-
-
-def read_answers(folder: Path) -> list[dict[str, Any]]:
-    """Read what was said of the rows that a version was judged on; nothing where it kept none."""
-    file = folder / ANSWERS
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    return [json.loads(line) for line in lines]
 
 
 def with_groups(

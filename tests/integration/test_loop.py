@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,11 @@ from tiny_domain import add_reviews, reviewed_pairs, tiny_settings
 from lyra_nli import loop
 from lyra_nli.cli.main import cli
 from lyra_nli.demo.server import running_server, wait_for_version
-from lyra_nli.errors import AdapterError, DatasetError
+from lyra_nli.errors import AdapterError, DatasetError, StorageError
 from lyra_nli.feedback.importing import import_file
 from lyra_nli.labels import LABELS
 from lyra_nli.models.judge import Judge, softmax
+from lyra_nli.registry.answers import read_answers
 from lyra_nli.reproduction import reproduce
 from lyra_nli.second_look import doubts
 from lyra_nli.storage.engine import open_database, read
@@ -34,7 +36,7 @@ from lyra_nli.storage.reviews import count_reviews
 from lyra_nli.storage.tables import adapters, nli_training_runs
 from lyra_nli.storage.upgrade import init_database
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.witnesses import ANSWERS, witness_of
+from lyra_nli.witnesses import witness_of
 from lyra_nli.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -154,7 +156,7 @@ def test_a_version_from_cached_states_is_made_again_without_the_cache(
 
 def told_of(outcome: loop.Outcome) -> list[dict]:
     """What the version keeps of the rows that it was judged on."""
-    return [json.loads(row) for row in (outcome.version.path / ANSWERS).read_text().splitlines()]
+    return read_answers(outcome.version.path)
 
 
 def share_right(rows: list[dict]) -> float:
@@ -196,6 +198,32 @@ def test_few_reviews_are_judged_out_of_fold_and_all_learned_from(
     assert "chosen by 3 folds" in report
     assert report.startswith(f"# Gate report: candidate of {outcome.version.run_id}\n")
     assert (outcome.version.path / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("error", [StorageError("the disk is full"), KeyboardInterrupt()])
+def test_a_version_and_its_record_stand_or_fall_together(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    finish = loop.finish_run
+
+    def failing(*where: Any, status: str, **rest: Any) -> None:
+        if status == "done":
+            raise error
+        finish(*where, status=status, **rest)
+
+    monkeypatch.setattr(loop, "finish_run", failing)
+    with pytest.raises(type(error)):
+        loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    assert workspace.registry.list() == []
+    assert not list(workspace.registry.directory.glob("lora-lyra-*"))
+    with read(workspace.engine) as connection:
+        marked = connection.exec_driver_sql(
+            "SELECT count(*) FROM nli_reviews WHERE trained_version IS NOT NULL"
+        ).scalar()
+    assert marked == 0
+    monkeypatch.undo()
+    outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    assert outcome.version.name == "lora-lyra-v1"
 
 
 def test_a_label_that_people_dispute_is_listed_until_it_is_settled(

@@ -17,6 +17,7 @@ from lyra_nli.cli.main import cli
 from lyra_nli.errors import AdapterError, DatasetError, InputError, LyraNliError
 from lyra_nli.models.base import load_base
 from lyra_nli.models.judge import Judge
+from lyra_nli.registry.answers import read_answers
 from lyra_nli.registry.rows import Version
 from lyra_nli.reproduction import reproduce
 from lyra_nli.settings import load_settings
@@ -24,7 +25,6 @@ from lyra_nli.storage.upgrade import init_database
 from lyra_nli.trainers import trainer_of
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.warm_start import read_start, start_again
-from lyra_nli.witnesses import read_answers
 from lyra_nli.workspace import Workspace
 
 pytestmark = pytest.mark.integration

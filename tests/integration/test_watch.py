@@ -178,7 +178,10 @@ def test_the_server_watches(world: World) -> None:
 
 
 def test_a_watch_that_can_not_look_goes_on(
-    world: World, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     storage = world.settings.storage.model_copy(update={"database_path": str(tmp_path / "no.db")})
     watcher = Watcher(world.settings.model_copy(update={"storage": storage}))
@@ -189,6 +192,15 @@ def test_a_watch_that_can_not_look_goes_on(
     watcher._settings = world.settings
     assert watcher.look() is not None
     assert watcher.error is None
+
+    def bug(_: object) -> None:
+        raise KeyError("x")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("lyra_nli.ml_server.watching.check", bug)
+        assert watcher.look() is None
+    assert watcher.error == "KeyError('x')"
+    assert caplog.records[-1].exc_info, "a bug of ours is to be found"
 
     damaged = (
         "INSERT INTO nli_comparisons VALUES ('x', 'now', 'shadow', ?, 'lora-lyra-v1', 'v2', "

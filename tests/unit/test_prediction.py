@@ -11,6 +11,7 @@ from serving_world import PAIRS, World, make_world
 
 from lyra_nli.errors import AdapterNotFoundError, InputError
 from lyra_nli.prediction import Judges, predict_file, predict_one, read_pairs
+from lyra_nli.workspace import Workspace
 
 ROWS: list[dict[str, Any]] = [
     {"source_url": "https://www.trials.org/a"},
@@ -58,6 +59,17 @@ def test_rows_choose_their_judges(world: World) -> None:
             Judges(world.settings, None, name).default, PAIRS[0].premise, PAIRS[0].hypothesis
         )
         assert answer["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
+
+
+def test_a_route_is_looked_up_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows are of its site, whichever base it is a version of."""
+    opened: list[object] = []
+    real = Workspace.open
+    monkeypatch.setattr(Workspace, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+    predict(world, ROWS)
+    once = len(opened)
+    predict(world, ROWS * 5)
+    assert len(opened) == 2 * once
 
 
 def test_an_option_stands_above_the_routes(world: World) -> None:

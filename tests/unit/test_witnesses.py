@@ -12,8 +12,9 @@ from lyra_nli.errors import DatasetError
 from lyra_nli.models.base import load_base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example, Pair
-from lyra_nli.training.folds import answer_rows, write_rows
-from lyra_nli.witnesses import Witness, gather, read_answers, unseen_by, with_groups
+from lyra_nli.registry.answers import read_answers, write_answers
+from lyra_nli.training.folds import answer_rows
+from lyra_nli.witnesses import Witness, gather, unseen_by, with_groups
 
 STORED = [0.2, 0.3, 0.5]
 
@@ -83,7 +84,7 @@ def test_what_was_said_is_kept_with_its_group(tmp_path: Path) -> None:
         *answer_rows("fold", rows, np.array([STORED])),
         *answer_rows("holdout", held, np.array([[0.7, 0.2, 0.1]])),
     ]
-    write_rows(tmp_path / "out_of_fold.jsonl", with_groups(told, [*rows, *held]))
+    write_answers(tmp_path, with_groups(told, [*rows, *held]))
     found = read_answers(tmp_path)
     assert [row["group"] for row in found] == ["group of a", "group of h"]
     assert unseen_by(found) == {"a": pytest.approx(STORED)}

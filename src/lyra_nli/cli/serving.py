@@ -17,11 +17,9 @@ from lyra_nli.errors import InputError
 def serve(config: Path | None, db: str | None, host: str | None, port: int | None) -> None:
     """Run the ML server."""
     from lyra_nli.ml_server.main import serve as run
-    from lyra_nli.settings import load_settings
 
     server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    storage = {"database_path": db} if db else {}
-    run(load_settings(config, {"ml_server": server, "storage": storage}))
+    run(read_settings(config, db, ml_server=server))
 
 
 @click.command()

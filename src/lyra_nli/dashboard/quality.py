@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
@@ -20,14 +19,14 @@ from lyra_nli.evaluation.estimates import Estimate, estimate, mean
 from lyra_nli.labels import LABELS
 from lyra_nli.monitoring.alerts import recent_alerts
 from lyra_nli.monitoring.changes import BASE, Change, changes
-from lyra_nli.monitoring.counts import Count, count_table
+from lyra_nli.monitoring.counts import count_table
 from lyra_nli.monitoring.drift import Drift, drifts
-from lyra_nli.monitoring.rates import RandomReview, Week, monday_of, week_of
+from lyra_nli.monitoring.rates import RandomReview, Week, first_week
+from lyra_nli.monitoring.report import label_weeks
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.registry.rows import load_aliases, load_events
 from lyra_nli.storage.generation import Generation
 
-WEEKS: Final = 53
 POPULATION: Final = "the first random verdict on each judgement"
 ALL: Final = "all"
 NEWEST: Final = 2000
@@ -45,7 +44,7 @@ def quality(view: View) -> Fields:
     everything = sum(drawn.said.values(), Counter())
     return {
         "population": POPULATION,
-        "weeks": [_week(week) for week in drawn.weeks if week.start >= _first_week()],
+        "weeks": [_week(week) for week in drawn.weeks if week.start >= _span()[0]],
         "versions": _versions(view, drawn),
         "activations": [change_facts(change) for change in changes_of(view, drawn)],
         "confusion": [_confusion(ALL, everything)]
@@ -132,11 +131,6 @@ def _mean(values: list[float]) -> Estimate:
     return estimate({"mean": mean(np.array(values, dtype=np.float64))}, groups)["mean"]
 
 
-def _first_week() -> str:
-    today = datetime.now(UTC).date()
-    return (today - timedelta(days=today.weekday(), weeks=WEEKS - 1)).isoformat()
-
-
 def _week(week: Week) -> Fields:
     return {
         "week": week.week,
@@ -173,23 +167,20 @@ def _class(label: str, said: Said) -> Fields:
 
 def _labels_by_week(view: View) -> list[Fields]:
     """How often each label was answered, by week and version; from the counts of the log."""
-    # Later days are those of a clock that was wrong.
-    span = _first_week(), datetime.now(UTC).date().isoformat()
     return view.ask(
         "the answers by week",
         [],
-        lambda connection, generation: _by_week(
-            count_table(connection, generation, *span, view.base_model, "label")
-        ),
+        lambda connection, generation: [
+            {"week": week.week, "start": week.start, "version": week.version, **week.labels}
+            for week in label_weeks(
+                count_table(connection, generation, *_span(), view.base_model, "label")
+            )
+        ],
         needs={"nli_prediction_counts": ("kind",)},
     )
 
 
-def _by_week(counts: Iterable[Count]) -> list[Fields]:
-    weeks: dict[tuple[str, str], Fields] = {}
-    for count in counts:
-        start = monday_of(count.day)
-        row = {"week": week_of(start), "start": start, "version": count.version}
-        week = weeks.setdefault((start, count.version), row | dict.fromkeys(LABELS, 0))
-        week[count.bucket] += count.n
-    return [weeks[key] for key in sorted(weeks)]
+def _span() -> tuple[str, str]:
+    """The first and the last day that are shown; later days are those of a clock that was wrong."""
+    today = datetime.now(UTC).date()
+    return first_week(today), today.isoformat()

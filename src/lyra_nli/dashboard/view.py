@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from lyra_nli.dashboard.memory import Memory
 from lyra_nli.errors import LyraNliError
 from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import now, read
+from lyra_nli.storage.engine import UNREADABLE, now, read
 from lyra_nli.storage.generation import Generation, inspect_database
 from lyra_nli.workspace import Workspace
 
@@ -28,19 +27,6 @@ Stamp: TypeAlias = Callable[[Connection, Generation], Hashable]
 
 PATIENCE: Final = 0.1
 """Seconds. Figures of a hundred thousand reviews take longer to count than a page should take."""
-
-UNREADABLE: Final = (
-    LyraNliError,
-    OSError,
-    SQLAlchemyError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
-"""What damaged rows and files raise: SQLite keeps any value in any column, JSON may be torn, and
-hold a list where there was an object."""
 
 
 @dataclass

@@ -10,7 +10,6 @@ So it can't have learned the answer. What one model version said is, the first t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, select
 
-from lyra_nli.errors import AdapterInvalidError
 from lyra_nli.evaluation.judged import shared
 from lyra_nli.labels import INDEX, LABELS, Label
 from lyra_nli.records import Review
+from lyra_nli.registry.answers import read_answers as stored_answers
 from lyra_nli.storage.engine import batches, utc
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_predictions, nli_versions
@@ -34,8 +33,6 @@ UNKNOWN_MODEL = "unknown"
 
 BASE = "base"
 """The source that is a base model without an adapter."""
-
-OUT_OF_FOLD = "out_of_fold.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +158,8 @@ def _unseen(folder: Path | None) -> dict[str, Answer]:
     Raises:
         AdapterInvalidError: when a line can't be read.
     """
-    file = folder / OUT_OF_FOLD if folder else None
-    if file is None or not file.is_file():
-        return {}
-    answers: dict[str, Answer] = {}
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                answers[row["id"]] = _most_probable(row["probabilities"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise AdapterInvalidError(
-                    f"{file} can't be read: line {number}: {error!r}",
-                    hint="Restore the folder from an export, or train again.",
-                ) from error
-    return answers
+    rows = stored_answers(folder) if folder else []
+    return {row["id"]: _most_probable(row["probabilities"]) for row in rows}
 
 
 def _most_probable(probabilities: Mapping[Label, float]) -> Answer:

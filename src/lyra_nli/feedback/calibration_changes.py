@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, case, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, Select, case, func, insert, select, update
 
 from lyra_nli.errors import ConflictError, FeedbackError
 from lyra_nli.evaluation.calibrators import Calibrator
 from lyra_nli.feedback.calibration_answers import EVERY_MODEL
 from lyra_nli.feedback.calibration_rows import Owner, current_number, is_of
-from lyra_nli.storage.engine import new_id, now, write
+from lyra_nli.storage.engine import lock, new_id, now, write
 from lyra_nli.storage.tables import nli_calibration_events, nli_calibrations
 
 
@@ -21,8 +21,7 @@ from lyra_nli.storage.tables import nli_calibration_events, nli_calibrations
 def exclusive(engine: Engine) -> Iterator[Connection]:
     """Begin a transaction in which nobody else changes which calibration is current."""
     with write(engine) as connection:
-        if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
-            connection.execute(text("LOCK TABLE nli_calibrations IN EXCLUSIVE MODE"))
+        lock(connection, nli_calibrations)
         yield connection
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from lyra_nli.errors import StorageError
 from lyra_nli.evaluation.calibrators import Calibrator
@@ -68,18 +68,32 @@ def current_calibrator(
     Raises:
         StorageError: when what is kept there can't be read.
     """
+    row = current_rows(connection, generation, (base_model, source)).get((base_model, source))
+    return read_calibrator(row) if row else None
+
+
+def current_rows(
+    connection: Connection, generation: Generation, owner: Owner | None = None
+) -> dict[Owner, Row[Any]]:
+    """Find what is in use, of one owner or of all: number, method and parameters as they stand."""
     if not generation.has("nli_calibrations", "base_model", "source"):
-        return None
+        return {}
     table = nli_calibrations.c
+    columns = (table.base_model, table.source, table.version, table.method, table.params_json)
+    statement = select(*columns).where(table.is_current == 1)
+    if owner:
+        statement = statement.where(is_of(owner))
     # Nothing in the schema stops two from being current: the newest counts, as in `current_number`.
-    row = connection.execute(
-        select(table.version, table.method, table.params_json)
-        .where(is_of((base_model, source)), table.is_current == 1)
-        .order_by(table.version.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        return None
+    rows = connection.execute(statement.order_by(table.version))
+    return {(row.base_model, row.source): row for row in rows}
+
+
+def read_calibrator(row: Row[Any]) -> tuple[int, Calibrator]:
+    """Make the calibrator of one of `current_rows`; its number too.
+
+    Raises:
+        StorageError: when what is kept there can't be read.
+    """
     try:
         return row.version, Calibrator.read(row.method, json.loads(row.params_json))
     except ValueError as error:

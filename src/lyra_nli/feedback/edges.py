@@ -21,11 +21,11 @@ from lyra_nli.feedback.ledger import (
     edge_version as edge_version,
 )
 from lyra_nli.feedback.parameters import REASON, Parameter, check
-from lyra_nli.feedback.scores import take_scores
 from lyra_nli.labels import LABELS, Label, parse_label
 from lyra_nli.records import Sampling
 from lyra_nli.storage.engine import new_id, now, write
 from lyra_nli.storage.generation import Generation, inspect_database
+from lyra_nli.storage.scores import take_scores
 from lyra_nli.storage.tables import nli_leases, nli_reviews
 from lyra_nli.storage.verdicts import Verdicts
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from lyra_nli.errors import InputError
 from lyra_nli.labels import Label
 from lyra_nli.records import Pair, Sampling
 
@@ -122,15 +121,3 @@ def fault(text: str, limit: int) -> str:
     except UnicodeEncodeError as error:
         return f"is not valid Unicode (at character {error.start})"
     return ""
-
-
-def check_notes(**notes: str) -> None:
-    """Check the free texts that come with a single review.
-
-    Raises:
-        InputError: naming every fault with its field.
-    """
-    faults = {name: fault(text, MAX_NOTE_CHARS[name]) for name, text in notes.items()}
-    problems = [f"{name}: {words}" for name, words in faults.items() if words]
-    if problems:
-        raise InputError("the review can't be stored", problems=problems)

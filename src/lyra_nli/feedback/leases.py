@@ -7,9 +7,9 @@ from secrets import token_urlsafe
 from typing import Final, Literal
 
 from sqlalchemy import Connection, delete
-from sqlalchemy.dialects import postgresql, sqlite
 
 from lyra_nli.records import Sampling
+from lyra_nli.storage.engine import insert_into
 from lyra_nli.storage.tables import nli_leases
 
 Purpose = Literal["first", "second"]
@@ -41,9 +41,8 @@ def take(
         "sampling": sampling,
         "expires_at": (moment + timedelta(seconds=seconds)).isoformat(),
     }
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = (
-        dialect.insert(nli_leases)
+        insert_into(connection, nli_leases)
         .values(edge_id=edge_id, **values)
         .on_conflict_do_update(
             index_elements=["edge_id"],

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Engine, Row, insert, select, update
 from lyra_nli.errors import ConflictError, FeedbackError
 from lyra_nli.feedback.idempotency import once
 from lyra_nli.feedback.parameters import REASON, WHO, Parameter, check
-from lyra_nli.feedback.scores import restore_scores
 from lyra_nli.labels import LABELS
 from lyra_nli.storage.engine import now, write
 from lyra_nli.storage.generation import Generation, inspect_database
+from lyra_nli.storage.scores import restore_scores
 from lyra_nli.storage.tables import nli_review_events, nli_reviews
 from lyra_nli.storage.verdicts import Verdicts
 

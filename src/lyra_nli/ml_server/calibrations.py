@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import NoSuchTableError
 
 from lyra_nli.errors import StorageError
-from lyra_nli.feedback.calibration import current_calibrator
+from lyra_nli.feedback.calibration_rows import current_rows, read_calibrator
 from lyra_nli.ml_server.served import Calibration, Served
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.storage.engine import read
@@ -27,20 +27,18 @@ class Calibrations:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
         with read(engine) as connection:
-            self._generation = _generation(connection)
+            self._rows = current_rows(connection, _generation(connection))
         self.problems: list[str] = []
 
     def renewed(self, served: Served, base_model: str) -> Served:
         """Give the same weights with the present calibration; itself if that has not changed."""
+        row = self._rows.get((base_model, served.name))
         try:
-            with read(self._engine) as connection:
-                found = current_calibrator(connection, self._generation, base_model, served.name)
+            calibration = Calibration(*read_calibrator(row)) if row else None
         except StorageError as error:
             self.problems.append(f"{served.name} keeps the calibration that it had: {error}")
             return served
-        calibration = Calibration(*found) if found else None
         same = calibration == served.calibration
         return served if same else replace(served, calibration=calibration)
 

@@ -217,10 +217,11 @@ class NLIService:
         """What one base says."""
         slot = await self._slot(use_slow)
         with self._bases.used(slot):
-            active, canary = slot.current, slot.trials.get("canary")
-            chosen = slot.choose(question.places, question.keys if canary else [])
+            serving = slot.serving
+            active, canary = serving.current, serving.canary
+            chosen = serving.choose(question.places, question.keys if canary else [])
             if any(question.adapters):
-                named = await self._named(slot, frozenset(question.adapters) - {""})
+                named = await self._named(slot, active, frozenset(question.adapters) - {""})
                 wanted = zip(question.adapters, chosen, strict=True)
                 chosen = [named.get(name, served) for name, served in wanted]
             if not question.pairs:
@@ -311,9 +312,11 @@ class NLIService:
             raise ModelError(self.startup_error)
         raise ModelError(f"the model {name} is still loading", hint="GET /readyz tells when.")
 
-    async def _named(self, slot: Slot, names: frozenset[str]) -> Mapping[str, Served]:
+    async def _named(
+        self, slot: Slot, active: Served, names: frozenset[str]
+    ) -> Mapping[str, Served]:
         """Make everybody ready who is named in a request."""
-        chosen = {ACTIVE: slot.current, BASE: slot.pristine}
+        chosen = {ACTIVE: active, BASE: slot.pristine}
         names = names.difference(chosen)
         if len(names) > self._nli.resident_versions:
             raise InputError(

@@ -12,9 +12,9 @@ from typing import Final
 import torch
 
 from lyra_nli.errors import AdapterInvalidError
-from lyra_nli.hosts import site_of
 from lyra_nli.ml_server.on_trial import OnTrial
 from lyra_nli.ml_server.served import Served
+from lyra_nli.ml_server.serving import Serving
 from lyra_nli.models.adapter import read_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode
@@ -32,8 +32,8 @@ PROBE: Final = Pair("The trial met its primary end point.", "The trial succeeded
 class Slot:
     """An immutable base, its resident versions, the current one, the routes and the trials.
 
-    Reading ``current`` and ``flip`` are atomic; a request keeps the ``Served`` it read, so it
-    finishes on the version it started with, whatever is flipped meanwhile.
+    Reading ``serving`` and ``flip`` are atomic; a request keeps what it read, so it finishes on
+    the versions it started with, whatever is flipped meanwhile.
 
     Args:
         dtype: of the products that may be narrow, see ``models.engine``.
@@ -62,10 +62,7 @@ class Slot:
             load_seconds=0.0,
             own_bytes=self.engine.base_bytes,
         )
-        self._current = self.pristine
-        self._previous = self.pristine.name
-        self._routes: Mapping[str, Served] = {}
-        self._trials: Mapping[TrialKind, OnTrial] = {}
+        self._serving = Serving(self.pristine, self.pristine.name)
         self._failed: dict[str, str] = {}
         # Encoded now, for a tokenizer must not be used by two threads at a time.
         self._probe = encode(base, (PROBE,))
@@ -73,30 +70,28 @@ class Slot:
         self._lock = threading.Lock()
 
     @property
+    def serving(self) -> Serving:
+        """Who answers what right now."""
+        return self._serving
+
+    @property
     def current(self) -> Served:
         """What ``adapter: "active"`` means right now."""
-        return self._current
+        return self._serving.current
+
+    @property
+    def routes(self) -> Mapping[str, Served]:
+        """Who judges the premises of which site, where that is not the current version."""
+        return self._serving.routes
+
+    @property
+    def trials(self) -> Mapping[TrialKind, OnTrial]:
+        """The open trials of versions that are in memory."""
+        return self._serving.trials
 
     def choose(self, sources: Sequence[str], keys: Sequence[str] = ()) -> list[Served]:
-        """Say who judges the premises of these URLs: what a site is routed to, else the current.
-
-        Two premises of one call never get an older and a newer version of the same route.
-
-        Args:
-            keys: one for each premise: where no route says otherwise the canary judges those that
-                fall into its share. Without keys it judges none.
-        """
-        with self._lock:
-            current, routes, canary = self._current, self._routes, self._trials.get("canary")
-        chosen = [current] * len(sources)
-        if canary is not None:
-            for i, key in enumerate(keys):
-                if canary.trial.takes(key):
-                    chosen[i] = canary.served
-        if not routes:
-            return chosen
-        sites = {source: site_of(source) for source in set(sources)}
-        return [routes.get(sites[s], served) for s, served in zip(sources, chosen, strict=True)]
+        """Say who judges the premises of these URLs right now, see `Serving.choose`."""
+        return self._serving.choose(sources, keys)
 
     def build(self, version: Version) -> Served:
         """Verify a version's files and build its weights beside the base; flips nothing.
@@ -158,11 +153,8 @@ class Slot:
         return 0
 
     def pinned(self, served: Served) -> list[str]:
-        """Say why a version stays: ``active``, ``previous``, its trials, the sites routed to it."""
-        aliases = [("active", self._current.name), ("previous", self._previous)]
-        tried = [(kind, on.served.name) for kind, on in self._trials.items()]
-        routed = [(site, other.name) for site, other in self._routes.items()]
-        return [place for place, name in (*aliases, *tried, *routed) if name == served.name]
+        """Say why a version stays, see `Serving.parts`."""
+        return self._serving.parts(served.name)
 
     def resident(self, version: Version) -> Served | None:
         """Give the built weights of exactly this version, if they are in memory."""
@@ -178,43 +170,28 @@ class Slot:
         if served is not self.pristine:
             self.keep(served)
         with self._lock:
-            if served.name != self._current.name:
-                self._previous = self._current.name
-            self._current = served
+            self._serving = self._serving.flipped(served)
 
     def route(self, routes: Mapping[str, Served]) -> None:
         """Let resident versions judge the premises of these sites, and of no others."""
         with self._lock:
-            self._routes = dict(routes)
-
-    @property
-    def routes(self) -> Mapping[str, Served]:
-        """Who judges the premises of which site, where that is not the current version."""
-        return self._routes
+            self._serving = replace(self._serving, routes=dict(routes))
 
     def try_out(self, trials: Mapping[TrialKind, OnTrial]) -> None:
         """Let these be the open trials, but for those that were given up here."""
         with self._lock:
-            self._trials = {
-                kind: on for kind, on in trials.items() if on.trial.id not in self._failed
-            }
+            left = {kind: on for kind, on in trials.items() if on.trial.id not in self._failed}
+            self._serving = replace(self._serving, trials=left)
 
     def give_up(self, on: OnTrial, problem: str) -> None:
         """Take a trial out at once, and for good: its version fails here."""
         with self._lock:
             self._failed[on.trial.id] = problem
-            self._trials = {
-                kind: other for kind, other in self._trials.items() if other.trial.id != on.trial.id
-            }
+            self._serving = self._serving.without(on.trial.id)
 
     def failed(self, trial: Trial) -> str | None:
         """Say why a trial was given up here; None if it was not."""
         return self._failed.get(trial.id)
-
-    @property
-    def trials(self) -> Mapping[TrialKind, OnTrial]:
-        """The open trials of versions that are in memory."""
-        return self._trials
 
     def exchange(self, served: Served, fresh: Served) -> None:
         """Put the same weights with another calibration in the place of what is in memory."""
@@ -223,13 +200,7 @@ class Slot:
                 self.pristine = fresh
             elif self._resident.get(served.name) is served:
                 self._resident[served.name] = fresh
-            if served is self._current:
-                self._current = fresh
-            self._routes = {s: fresh if r is served else r for s, r in self._routes.items()}
-            self._trials = {
-                kind: replace(on, served=fresh) if on.served is served else on
-                for kind, on in self._trials.items()
-            }
+            self._serving = self._serving.exchanged(served, fresh)
 
     def all_resident(self) -> list[Served]:
         """List the built versions, longest unused first; the base itself is not among them."""

@@ -12,7 +12,7 @@ from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
 from lyra_nli.ml_server.database import Database
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import database_exists, open_database
+from lyra_nli.storage.engine import database_exists, opened
 
 
 class RegistrySource:
@@ -51,11 +51,8 @@ class RegistrySource:
         if read_only:
             yield Registry(self._to_read.engine(), self.directory)
             return
-        engine = open_database(self._location, busy_timeout=self._busy_timeout)
-        try:
+        with opened(self._location, busy_timeout=self._busy_timeout) as engine:
             yield Registry(engine, self.directory)
-        finally:
-            engine.dispose()
 
     def versions(self) -> list[Version]:
         """List the versions that exist; none when there is no database."""

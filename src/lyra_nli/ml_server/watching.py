@@ -7,9 +7,9 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from lyra_nli.dashboard.view import UNREADABLE
 from lyra_nli.monitoring.watch import Checked, check
 from lyra_nli.settings import Settings
+from lyra_nli.storage.engine import DAMAGED, UNREADABLE
 from lyra_nli.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,12 @@ class Watcher:
             finally:
                 workspace.engine.dispose()
         except UNREADABLE as error:
-            if str(error) != self.error:
-                logger.warning("the watch can't look: %s", error)
-            self.error = str(error)
+            # Damaged rows and bugs of ours raise the same: a traceback tells them apart.
+            puzzling = isinstance(error, DAMAGED)
+            said = repr(error) if puzzling else str(error)
+            if said != self.error:
+                logger.warning("the watch can't look: %s", said, exc_info=puzzling)
+            self.error = said
             return None
         self.error = None
         return checked

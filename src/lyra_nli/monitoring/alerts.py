@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, select, update
 
-from lyra_nli.storage.engine import new_id, now
+from lyra_nli.storage.engine import lock, new_id, now
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_alerts
 
@@ -90,8 +90,7 @@ def note(
     Returns:
         The alerts that were raised, and those that were resolved.
     """
-    if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
-        connection.execute(text("LOCK TABLE nli_alerts IN EXCLUSIVE MODE"))
+    lock(connection, nli_alerts)
     table = nli_alerts
     standing = select(table).where(table.c.resolved_at.is_(None), table.c.base_model == base_model)
     alerts = [Alert(**row._mapping) for row in connection.execute(standing)]

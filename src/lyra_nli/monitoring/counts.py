@@ -25,8 +25,8 @@ from functools import cache
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from lyra_nli.storage.engine import insert_into
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_prediction_counts
 
@@ -116,8 +116,7 @@ def add_counts(connection: Connection, counts: Mapping[Key, int]) -> None:
     # In one order for all: two servers that lock the same rows must not wait for each other.
     rows = [{**key._asdict(), "n": n} for key, n in sorted(named.items())]
     if rows:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(table)
+        statement = insert_into(connection, table)
         added = {"n": table.c.n + statement.excluded.n}
         keys = list(table.primary_key.columns)
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)

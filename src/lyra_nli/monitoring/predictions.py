@@ -21,7 +21,7 @@ from sqlalchemy import Engine, inspect
 from lyra_nli.errors import LyraNliError
 from lyra_nli.monitoring.prediction_rows import ROWS_AT_ONCE, Judged, rows_of, write_rows
 from lyra_nli.settings import MonitoringSettings, StorageSettings
-from lyra_nli.storage.engine import batches, database_exists, open_database, read
+from lyra_nli.storage.engine import batches, database_exists, opened, read
 from lyra_nli.storage.tables import nli_prediction_counts, nli_predictions
 
 logger = logging.getLogger(__name__)
@@ -167,12 +167,9 @@ class _NoTablesError(Exception):
 def _opened(location: str) -> Iterator[Engine]:
     if not database_exists(location):
         raise _NoTablesError("there is no database yet: `lyra-nli db init` makes one")
-    engine = open_database(location, busy_timeout=BUSY_SECONDS)
-    try:
+    with opened(location, busy_timeout=BUSY_SECONDS) as engine:
         with read(engine) as connection:
             present = inspect(connection)
             if not all(map(present.has_table, (nli_predictions.name, nli_prediction_counts.name))):
                 raise _NoTablesError("the database has no table for them: `lyra-nli db upgrade`")
         yield engine
-    finally:
-        engine.dispose()

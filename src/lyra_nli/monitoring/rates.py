@@ -20,6 +20,9 @@ from lyra_nli.monitoring.shares import Share
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_predictions, nli_reviews
 
+WEEKS: Final = 53
+"""How far back weeks are shown."""
+
 UNKNOWN: Final = "unknown"
 """The version of judgements of which nobody kept who made them."""
 
@@ -138,6 +141,11 @@ def brier_of(reviews: Iterable[RandomReview]) -> tuple[float | None, int]:
     """The mean Brier score, and of how many."""
     known = [review.brier for review in reviews if review.brier is not None]
     return (sum(known) / len(known) if known else None), len(known)
+
+
+def first_week(today: date) -> str:
+    """The Monday of the first of the `WEEKS` weeks that end with this day's."""
+    return (today - timedelta(days=today.weekday(), weeks=WEEKS - 1)).isoformat()
 
 
 @cache

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from datetime import UTC, date, datetime
 
 from lyra_nli.labels import LABELS
 from lyra_nli.monitoring.changes import Change, changes
 from lyra_nli.monitoring.counts import Count, count_table
 from lyra_nli.monitoring.drift import Drift
-from lyra_nli.monitoring.rates import Week, by_version, by_week, monday_of, week_of
+from lyra_nli.monitoring.rates import Week, by_version, by_week, first_week, monday_of, week_of
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.monitoring.standing import read_standing
 from lyra_nli.storage.engine import read
 from lyra_nli.workspace import Workspace
-
-WEEKS: Final = 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Report:
 
     Attributes:
         versions: correction rate of each version over all time.
-        weeks, changes, labels: oldest first; the last `WEEKS` weeks.
+        weeks, changes, labels: oldest first; the last `rates.WEEKS` weeks.
     """
 
     base_model: str
@@ -73,7 +70,7 @@ def read_report(
     settings, generation = workspace.settings, workspace.generation
     base = base_model or settings.nli.fast_model
     end = today or datetime.now(UTC).date()
-    first = (end - timedelta(weeks=WEEKS)).isoformat()
+    first = first_week(end)
     with read(workspace.engine) as connection:
         standing = read_standing(connection, generation, base, settings.monitoring, today)
         counts = count_table(connection, generation, first, end.isoformat(), base, "label")

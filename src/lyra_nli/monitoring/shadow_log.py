@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Engine
@@ -23,7 +22,7 @@ from lyra_nli.monitoring.shadow_rows import JudgedTwice, Period, Row
 from lyra_nli.records import Pair
 from lyra_nli.registry.trial_rows import Trial
 from lyra_nli.settings import MonitoringSettings, StorageSettings
-from lyra_nli.storage.engine import open_database, read, write
+from lyra_nli.storage.engine import opened, read, write
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class ShadowLog:
         if not counted and not due:
             return
         try:
-            with _opened(self._location) as engine:
+            with opened(self._location, busy_timeout=BUSY_SECONDS) as engine:
                 if counted:
                     self._write(engine, counted, disputed)
                     periods, disputed = {}, []
@@ -165,12 +164,3 @@ class ShadowLog:
             ]
             rows.put_into_queue(connection, named)
         self._looked_at = lost[-1]["id"]
-
-
-@contextmanager
-def _opened(location: str) -> Iterator[Engine]:
-    engine = open_database(location, busy_timeout=BUSY_SECONDS)
-    try:
-        yield engine
-    finally:
-        engine.dispose()

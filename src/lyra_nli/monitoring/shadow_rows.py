@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from lyra_nli.labels import LABELS
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.trial_rows import Trial
-from lyra_nli.storage.engine import new_id, now
+from lyra_nli.storage.engine import insert_into, new_id, now
 from lyra_nli.storage.tables import nli_comparisons, nli_disagreements, nli_queue_scores
 
 Row = dict[str, Any]
@@ -134,7 +133,7 @@ def write_disagreements(connection: Connection, rows: Sequence[Row], keep: int) 
     """
     table = nli_disagreements
     if rows:
-        statement = _insert(connection, table)
+        statement = insert_into(connection, table)
         connection.execute(statement.on_conflict_do_nothing(), list(rows))
     newest = select(table.c.id).order_by(table.c.id.desc()).offset(keep).limit(1)
     surplus = connection.scalar(newest)
@@ -157,7 +156,7 @@ def put_into_queue(connection: Connection, rows: Iterable[Row]) -> None:
         if row["edge_id"]
     ]
     if scores:
-        statement = _insert(connection, nli_queue_scores)
+        statement = insert_into(connection, nli_queue_scores)
         connection.execute(statement.on_conflict_do_nothing(), scores)
 
 
@@ -174,11 +173,6 @@ def name_edge(connection: Connection, row: Row, edge_id: str) -> Row:
     table = nli_disagreements
     connection.execute(update(table).where(table.c.id == row["id"]).values(edge_id=edge_id))
     return {**row, "edge_id": edge_id}
-
-
-def _insert(connection: Connection, table: Any) -> Any:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table)
 
 
 def storable(text: str) -> bool:

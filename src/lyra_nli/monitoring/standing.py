@@ -21,6 +21,7 @@ from lyra_nli.monitoring.shares import Share
 from lyra_nli.registry.rows import Event, load_aliases, load_events
 from lyra_nli.registry.trial_rows import open_trials
 from lyra_nli.settings import MonitoringSettings
+from lyra_nli.storage.engine import DAMAGED
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations, nli_comparisons
 
@@ -145,7 +146,7 @@ def _alone(rule: str, work: Callable[[], T], default: T, failed: dict[str, str])
     """Get the figure of one rule: what is wrong with its rows must not silence the others."""
     try:
         return work()
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         logger.warning("the rule %s can't be judged: %s", rule, error, exc_info=error)
         failed[rule] = str(error)
         return default

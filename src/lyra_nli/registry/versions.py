@@ -10,27 +10,26 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Engine, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
 from lyra_nli.errors import (
     AdapterError,
     AdapterExistsError,
     AdapterInvalidError,
     AdapterNotFoundError,
-    LyraNliError,
 )
 from lyra_nli.registry import artifact, rows, trial_rows
 from lyra_nli.registry.export import export_version
 from lyra_nli.registry.lyra_table import row_ids
 from lyra_nli.registry.manifest import Manifest, read_manifest
 from lyra_nli.registry.rows import Action, Alias, Event, Outcome, Version
-from lyra_nli.storage.engine import now, read, write
+from lyra_nli.storage.engine import lock, now, read, write
 from lyra_nli.storage.tables import nli_aliases, nli_versions
 
 __all__ = ["Event", "Outcome", "Registry", "Version"]
@@ -61,12 +60,22 @@ class Registry:
             taken.update(row_ids(connection), (path.name for path in self.directory.glob("*")))
         return f"lora-lyra-v{max(map(rows.version_number, taken), default=0) + 1}"
 
-    def publish(self, manifest: Manifest, staging: Path, **outcome: Unpack[Outcome]) -> Version:
+    def publish(
+        self,
+        manifest: Manifest,
+        staging: Path,
+        *,
+        also: Callable[[Connection, Version], None] = lambda *_: None,
+        **outcome: Unpack[Outcome],
+    ) -> Version:
         """Seal the staged files under the next free name, and register the version.
 
         Of several processes that do so at once, each gets a name of its own. After an error
         the files are back in `staging` and nothing is registered; a process killed between the
         two steps leaves a whole folder that nobody uses, and whose name stays taken.
+
+        Args:
+            also: what is to be written with it: all of that is in the database, or nothing.
         """
         for _ in range(_ATTEMPTS):
             sealed = artifact.seal(staging, replace(manifest, name=self.new_name()))
@@ -75,15 +84,25 @@ class Registry:
             except AdapterExistsError:
                 continue  # another process was faster; ask for the name after its
             try:
-                return self.register(sealed, path, **outcome)
-            except LyraNliError as error:
+                return self.register(sealed, path, also=also, **outcome)
+            except BaseException as error:  # an interrupt too
                 path.rename(staging)
                 if not isinstance(error, AdapterExistsError):
                     raise
         raise AdapterExistsError(f"no free name for a version was found in {self.directory}")
 
-    def register(self, manifest: Manifest, path: Path, **outcome: Unpack[Outcome]) -> Version:
+    def register(
+        self,
+        manifest: Manifest,
+        path: Path,
+        *,
+        also: Callable[[Connection, Version], None] = lambda *_: None,
+        **outcome: Unpack[Outcome],
+    ) -> Version:
         """Enter a published folder into the database, with its evaluation.
+
+        Args:
+            also: what is to be written in the same transaction.
 
         Raises:
             AdapterExistsError: when a version of that name is registered.
@@ -97,7 +116,9 @@ class Registry:
             if self._load(connection, nli_versions.c.name == manifest.name):
                 raise AdapterExistsError(f"{manifest.name} is registered already")
             rows.insert_version(connection, manifest, path, outcome)
-            return self.get_in(connection, manifest.name)
+            version = self.get_in(connection, manifest.name)
+            also(connection, version)
+            return version
 
     # --- reading --------------------------------------------------------------------------
 
@@ -272,8 +293,7 @@ class Registry:
     def exclusive(self) -> Iterator[Connection]:
         """Begin a transaction in which nobody else changes versions or aliases."""
         with write(self.engine) as connection:
-            if connection.dialect.name == "postgresql":  # SQLite has one writer anyhow
-                connection.execute(text("LOCK TABLE nli_aliases IN EXCLUSIVE MODE"))
+            lock(connection, nli_aliases)
             yield connection
 
     def _load(self, connection: Connection, *conditions: ColumnElement[bool]) -> Versions:

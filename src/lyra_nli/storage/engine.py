@@ -16,17 +16,25 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from lyra_nli.errors import InputError, StorageError
+from lyra_nli.errors import InputError, LyraNliError, StorageError
 
 T = TypeVar("T")
+
+DAMAGED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What damaged rows and files raise: SQLite keeps any value in any column, JSON may be torn, and
+hold a list where there was an object."""
+
+UNREADABLE: Final = (LyraNliError, OSError, SQLAlchemyError, *DAMAGED)
+"""Everything that reading a database may raise."""
 
 
 def open_database(
@@ -55,6 +63,16 @@ def open_database(
         path = Path(str(url.database))
     _check_file(path, create=create)
     return _open_sqlite(path, read_only=read_only, create=create, busy_timeout=busy_timeout)
+
+
+@contextmanager
+def opened(location: str, *, busy_timeout: float = 30.0) -> Iterator[Engine]:
+    """Open a database for writing, and close it again, see `open_database`."""
+    engine = open_database(location, busy_timeout=busy_timeout)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def database_exists(location: str) -> bool:
@@ -123,6 +141,18 @@ def sqlite_file(connection: Connection) -> Path | None:
         return None
     rows = connection.exec_driver_sql("PRAGMA database_list")
     return next((Path(file) for _, name, file in rows if name == "main" and file), None)
+
+
+def insert_into(connection: Connection, table: Table) -> Any:
+    """Begin an INSERT of SQLite's or PostgreSQL's, which may say what happens on a conflict."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
+
+
+def lock(connection: Connection, table: Table) -> None:
+    """Keep all others from writing into a table; SQLite has one writer anyhow."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
 
 def batches(items: Iterable[T], size: int = 500) -> Iterator[list[T]]:

@@ -1,13 +1,13 @@
-"""Scores: why an edge is worth a look, for the review queue."""
+"""Scores: why an edge is worth a look; taken away when somebody looks, put back on an undo."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select
 
-from lyra_nli.storage.engine import batches, now
+from lyra_nli.storage.engine import batches, insert_into, now
 from lyra_nli.storage.tables import nli_queue_scores
 
 DISPUTED = 1_000.0
@@ -52,3 +52,20 @@ def replace_scores(
     for part in batches(rows):
         connection.execute(insert(table), part)
     return len(rows)
+
+
+def take_scores(connection: Connection, edge_id: str) -> list[dict[str, Any]]:
+    """Delete an edge's scores; returns them, for `restore_scores`."""
+    table = nli_queue_scores
+    kept = [column for column in table.c if column is not table.c.edge_id]
+    taken = connection.execute(delete(table).where(table.c.edge_id == edge_id).returning(*kept))
+    return [dict(row) for row in taken.mappings()]
+
+
+def restore_scores(
+    connection: Connection, edge_id: str, scores: Iterable[Mapping[str, Any]]
+) -> None:
+    """Put an edge's scores back, where there is no newer one of the same kind."""
+    rows = [{**score, "edge_id": edge_id} for score in scores]
+    if rows:
+        connection.execute(insert_into(connection, nli_queue_scores).on_conflict_do_nothing(), rows)

@@ -7,12 +7,10 @@ goes by while reviews are few.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -99,12 +97,6 @@ def answer_rows(
         }
         for example, answer, loss in zip(examples, probabilities, losses, strict=True)
     ]
-
-
-def write_rows(file: Path, rows: Iterable[AnswerRow]) -> None:
-    """Write JSON lines."""
-    with file.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def cut(lessons: Lessons, rows: Sequence[int], folds: int, seed: int) -> list[list[int]]:

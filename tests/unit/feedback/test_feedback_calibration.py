@@ -131,7 +131,7 @@ def add_out_of_fold(directory: Path, n: int, vector: tuple[float, float, float])
     folder = directory / V1
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        {"id": f"nli_reviews:nlr_r{i}", "label": "supports", "loss": 0.1}
+        {"id": f"nli_reviews:nlr_r{i}", "part": "fold", "label": "supports", "loss": 0.1}
         | {"probabilities": dict(zip(names, vector, strict=True))}
         for i in range(n)
     ]

@@ -12,7 +12,7 @@ from watched_world import BASE, WatchedWorld, day
 
 from lyra_nli.monitoring import overview as module
 from lyra_nli.monitoring.overview import Overview, Queue, overview
-from lyra_nli.monitoring.rates import RandomReview
+from lyra_nli.monitoring.rates import RandomReview, first_week
 from lyra_nli.monitoring.report import LabelWeek, read_report
 from lyra_nli.monitoring.shares import Share
 from lyra_nli.storage.engine import write
@@ -140,6 +140,11 @@ def test_it_waits_for_no_heavy_library() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("today", [date(2026, 3, 2), date(2026, 3, 4), date(2026, 3, 8)])
+def test_the_first_week_is_a_whole_one(today: date) -> None:
+    assert first_week(today) == "2025-03-03"  # a Monday
 
 
 def test_labels_by_week(world: WatchedWorld) -> None:

@@ -17,7 +17,8 @@ from tiny_training import TURNED, examples, figures, log_rows, make_trainer, tra
 from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.models.base import load_base
 from lyra_nli.records import Example, Pair
-from lyra_nli.training.folds import OutOfFold, best_strength, cut, epoch_figures, write_rows
+from lyra_nli.registry.answers import ANSWERS, write_answers
+from lyra_nli.training.folds import OutOfFold, best_strength, cut, epoch_figures
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import deterministic
@@ -148,8 +149,8 @@ class TestOutOfFold:
     def test_every_row_is_a_line(self, tmp_path):
         answers = torch.tensor([[math.log(2), 0.0, 0.0], [0.0, 0.0, math.log(6)]])
         unseen = out_of({1.0: answers}, ["supports", "refutes"], [1, 2])
-        write_rows(tmp_path / "o.jsonl", unseen.rows())
-        rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        write_answers(tmp_path, unseen.rows())
+        rows = [json.loads(line) for line in (tmp_path / ANSWERS).read_text().splitlines()]
         assert rows == [
             {
                 "id": "r0",
