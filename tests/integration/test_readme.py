@@ -1,4 +1,4 @@
-"""What the README shows is run, in its order, on a tiny base; every command is documented."""
+"""What README and docs show is run, on a tiny base; every command and endpoint is documented."""
 
 from __future__ import annotations
 
@@ -18,14 +18,28 @@ from tiny_domain import reviewed_pairs, tiny_settings, write_reviews
 from lyra_nli.cli.main import cli
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.feedback.importing import read_rows
+from lyra_nli.ml_server.main import create_app
 
 pytestmark = pytest.mark.integration
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+HTTP = (ROOT / "docs" / "http.md").read_text("utf-8")
+COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
+
+BESIDE = (
+    "lyra-nli export reviews.parquet",
+    "lyra-nli dataset show",
+    "lyra-nli monitor check",
+    "lyra-nli reviews list",
+    "lyra-nli reviews suspects",
+    "lyra-nli domains list",
+)
+"""Of docs/commands.md, what needs nothing but a project that has trained."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, document: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", document, flags=re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -56,7 +70,14 @@ def test_the_commands_work_in_their_order(tmp_path: Path) -> None:
         if command == "lyra-nli serve":
             with running_server(tmp_path) as client:
                 wait_for_version(client, "lora-lyra-v1")
-                ask_as_the_readme_does(client.url)
+                asked = next(block for block in blocks("python") if "MLClient" in block)
+                assert ask(asked, client.url, tmp_path).split()[-1] == "lora-lyra-v1"
+                said = ask(blocks("python", HTTP)[0], client.url, tmp_path)
+                assert said.count("lora-lyra-v1") == 2
+            for other in ("lyra-nli enqueue asked.jsonl", *BESIDE):
+                result = run(other, tmp_path, environment)
+                assert result.returncode == 0, f"{other}: {result.stdout}{result.stderr}"
+                outputs[other] = result.stdout
             continue
         result = run(command, tmp_path, environment)
         assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
@@ -64,21 +85,23 @@ def test_the_commands_work_in_their_order(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "lyra.db").is_file()
     assert "240 reviews imported" in outputs["lyra-nli import reviews.jsonl"]
     assert "training is due" in outputs["lyra-nli due"]
+    assert "2 pairs put into the review queue" in outputs["lyra-nli enqueue asked.jsonl"]
     reproduced = run("lyra-nli train --reproduce v1", tmp_path, environment)
     assert "the same bytes" in reproduced.stdout, reproduced.stderr
 
 
-def ask_as_the_readme_does(url: str) -> None:
-    code = next(block for block in blocks("python") if "MLClient" in block)
+def ask(code: str, url: str, folder: Path) -> str:
     environment = {**os.environ, "no_proxy": "127.0.0.1"}
     result = subprocess.run(
         [sys.executable, "-c", code.replace("http://127.0.0.1:8100", url)],
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert result.stdout.split()[-1] == "lora-lyra-v1", result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_the_row_it_shows_can_be_imported(tmp_path: Path) -> None:
@@ -93,10 +116,16 @@ def test_the_row_it_shows_can_be_imported(tmp_path: Path) -> None:
 def test_every_command_is_documented(name: str) -> None:
     command = cli.commands[name]
     assert command.help
-    assert f"lyra-nli {name}" in README
+    assert f"lyra-nli {name}" in COMMANDS
     if isinstance(command, click.Group):
         for child in command.commands:
-            assert re.search(rf"lyra-nli\s{name}[^.]*?\b{child}\b", README)
+            assert re.search(rf"lyra-nli\s{name}[^.]*?\b{child}\b", COMMANDS)
+
+
+def test_every_endpoint_is_documented(tmp_path: Path) -> None:
+    described = create_app(tiny_settings(tmp_path)).openapi()["paths"]
+    mine = {path for path in described if not path.startswith("/dashboard")}
+    assert mine == set(re.findall(r"`(?:GET|POST) (/[a-z/]*)`", HTTP)) - {"/dashboard", "/review"}
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:

@@ -20,7 +20,7 @@ from lyra_nli.cli.feedback import domains, reviews
 from lyra_nli.cli.gate import gate
 from lyra_nli.cli.mcp import mcp
 from lyra_nli.cli.monitor import monitor
-from lyra_nli.cli.reviews_io import export_reviews, import_reviews
+from lyra_nli.cli.reviews_io import enqueue, export_reviews, import_reviews
 from lyra_nli.cli.serving import predict, serve
 from lyra_nli.cli.shadow import shadow_eval
 from lyra_nli.cli.shadow_trial import shadow
@@ -41,6 +41,7 @@ def cli() -> None:
 
 for command in (
     db,
+    enqueue,
     import_reviews,
     export_reviews,
     dataset,

@@ -1,4 +1,4 @@
-"""``lyra-nli import`` and ``lyra-nli export``."""
+"""``lyra-nli enqueue``, ``lyra-nli import`` and ``lyra-nli export``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,44 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lyra_nli.cli.options import open_engine, place_options, read_settings
+from lyra_nli.cli.options import (
+    base_option,
+    open_engine,
+    open_workspace,
+    place_options,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from lyra_nli.feedback.exporting import Only
     from lyra_nli.feedback.formats import Format
 
 _FORMATS = ("jsonl", "csv", "parquet", "datasets", "argilla", "label-studio")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@place_options
+@base_option
+@click.option("--adapter", default="", help="who judges, as for `predict`")
+def enqueue(
+    file: Path, config: Path | None, db: str | None, base: str | None, adapter: str
+) -> None:
+    """Judge pairs and put them before the reviewers, where no Lyra does.
+
+    FILE is JSON lines as for `predict`: pair_id, premise, hypothesis, and the source_url of the
+    premise where there is one. Draw them at random from what your system judges: the queue's
+    random share can only be as random as they are. Pairs that are there already stay as they are.
+    """
+    from lyra_nli.enqueueing import enqueue_rows
+    from lyra_nli.prediction import Judges, read_pairs
+
+    workspace = open_workspace(config, db)
+    rows = read_pairs(file)
+    judges = Judges(workspace.settings, base, adapter)
+    with _progress("judging", len(rows)) as progress:
+        result = enqueue_rows(workspace, judges, rows, progress)
+    click.echo(f"{result.new} pairs put into the review queue, {result.known} known already")
 
 
 @click.command("import")

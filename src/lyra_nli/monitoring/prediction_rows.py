@@ -82,6 +82,17 @@ def write_rows(engine: Engine, rows: list[Row], keep: int) -> None:
         _forget(connection, keep)
 
 
+def logged(
+    connection: Connection, base_model: str, pair_keys: Sequence[str]
+) -> set[tuple[str, str, str]]:
+    """Find what the log has of these pairs: (pair key, version, label) of each answer."""
+    row = nli_predictions.c
+    found = select(row.pair_key, row.version, row.label).where(
+        row.base_model == base_model, row.pair_key.in_(pair_keys)
+    )
+    return {(key, version, label) for key, version, label in connection.execute(found)}
+
+
 def recent(connection: Connection, generation: Generation, limit: int = 50) -> list[Row]:
     """Read the newest rows of the log, newest first; none when there is no such table."""
     table = nli_predictions
