@@ -77,13 +77,13 @@ class NliSettings(Section):
     )
     max_length: int = Field(512, ge=16, le=4096, description="tokens a pair may have")
     batch_size: int = Field(
-        32, ge=1, le=1024, description="pairs judged at once, but for the server's answers"
+        32, ge=1, le=1024, description="pairs judged at once, outside the server"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="of the server's answers; auto: the GPU where there is one"
+        "auto", description="where the server computes; auto: the GPU if there is one"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the server's answers; auto: bf16 where the processor has it"
+        "auto", description="what the server computes in; auto: bf16 where the hardware has it"
     )
     windows: bool = Field(
         False, description="judge a premise that is too long piece by piece, instead of cutting it"
@@ -167,12 +167,12 @@ class ServerSettings(Section):
         0, ge=0, description="answers kept for exact repeats by the same weights"
     )
     shadow_cpu: Share = Field(
-        0.03, description="of the time, that the model may judge for a shadow; 0: never"
+        0.03, description="share of the model's time that a shadow may use; 0: none"
     )
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="who shows it may act from the dashboard; null: it only shows",
+        description="password of the dashboard's buttons; null: it only shows",
     )
 
 
@@ -202,15 +202,17 @@ class DatasetSettings(Section):
     min_samples: int = Field(100, ge=1, description="corrections; below, training refuses")
     holdout_fraction: float = Field(0.2, gt=0, lt=1, description="groups kept for the gate")
     min_holdout: int = Field(
-        300, ge=1, description="rows; below, folds judge and everything is learned from"
+        300,
+        ge=1,
+        description="rows it must have (1,500 reviews); below, folds judge, all is learned",
     )
     dev_fraction: float = Field(
         0.1, ge=0, lt=1, description="without folds: groups that choose the strength"
     )
     replay_share: float = Field(
-        0.6, ge=0, description="general NLI pairs mixed into training, for every reviewed row there"
+        0.6, ge=0, description="general NLI pairs mixed into training, for every reviewed row"
     )
-    replay_rows: int = Field(250, ge=0, description="but so many at least")
+    replay_rows: int = Field(250, ge=0, description="of these at least")
     replay_file: str | None = Field(None, description="your own JSONL instead of the shipped set")
     page_rows: int | None = Field(
         None, ge=1, description="rows that one page may count for in learning; null: all it has"
@@ -233,9 +235,9 @@ class DatasetSettings(Section):
 class TrainingSettings(Section):
     """The LoRA recipe (the proposal's S5, with names that exist)."""
 
-    rank: int = Field(8, ge=1, le=256)
-    alpha: float = Field(32.0, gt=0)
-    dropout: Share = 0.0
+    rank: int = Field(8, ge=1, le=256, description="of the low-rank matrices")
+    alpha: float = Field(32.0, gt=0, description="what is learned counts alpha / rank times")
+    dropout: Share = Field(0.0, description="of the adapters' inputs")
     target_modules: Words = Field(
         ("all",),
         min_length=1,
@@ -245,8 +247,8 @@ class TrainingSettings(Section):
         "half",
         description="how many upper layers learn, or half or all; what lies below is computed once",
     )
-    epochs: int = Field(3, ge=1, le=100)
-    learning_rate: float = Field(1e-3, gt=0, lt=1)
+    epochs: int = Field(3, ge=1, le=100, description="all of them run")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="at its height; it falls to 0")
     warmup_fraction: Share = 0.1
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int = Field(16, ge=1, le=1024, description="halved when memory runs out")
@@ -276,7 +278,9 @@ class TrainingSettings(Section):
     cache_mb: int = Field(
         4096, ge=0, description="hidden states kept on disk for later trainings; 0: none"
     )
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of training's products; auto: bf16 where the hardware has it"
+    )
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = 13
 
@@ -289,7 +293,9 @@ class TrainingSettings(Section):
 class GateSettings(Section):
     """What a candidate must show before it may serve."""
 
-    min_accuracy: Share = Field(0.85, description="the proposal's hold-out accuracy, see below")
+    min_accuracy: Share = Field(
+        0.85, description="absolute accuracy; shown, enforced by `enforce_min_accuracy`"
+    )
     max_general_drop: Share = Field(0.03, description="accuracy that general NLI may lose")
     max_base_drop: Share = Field(
         0.03, description="loss of accuracy against the base that must be ruled out"
@@ -310,9 +316,7 @@ class GateSettings(Section):
     enforce_groups: bool = Field(
         False, description="true: a label, page, domain or claim that is clearly harmed fails"
     )
-    enforce_min_accuracy: bool = Field(
-        False, description="true: below `min_accuracy` fails, as the proposal has it"
-    )
+    enforce_min_accuracy: bool = Field(False, description="true: below `min_accuracy` fails")
     require_random: bool = Field(
         False, description="true: without 30 reviews drawn at random nothing passes"
     )
@@ -331,7 +335,7 @@ class MonitoringSettings(Section):
         10_000, ge=1, description="pairs that a shadow saw otherwise, with texts, likewise"
     )
     calibrated_confidence: bool = Field(
-        False, description="answer it in `confidence`, where older clients look"
+        False, description="answer the calibrated one in `confidence`"
     )
     check_minutes: float = Field(
         15.0, ge=0, le=1440, description="how often the server runs the watch; 0: never"
