@@ -58,6 +58,8 @@ def enqueue_rows(
     ]
     if problems:
         raise InputError("nothing was judged", problems=problems)
+    for row in rows:
+        judges.of(row)  # who is unknown is told before anything is done
     new = done = 0
     for part in batches({source.edge_id: row for row, source in sources}.items(), AT_ONCE):
         there = queued(workspace.engine, (edge_id for edge_id, _ in part))
@@ -84,11 +86,11 @@ def _log(
     if not settings.log_share or not said:
         return
     with read(workspace.engine) as connection:
-        known = prediction_rows.logged(connection, base_model, [row.pair.key for row, _ in said])
+        known = prediction_rows.last_logged(connection, [row.pair.key for row, _ in said])
     fresh = [
         (row, answer)
         for row, answer in said
-        if (row.pair.key, answer.adapter, answer.label) not in known
+        if known.get((row.pair.key, answer.label)) != (base_model, answer.adapter)
     ]
     answers = prediction_rows.Judged(
         at=now(),

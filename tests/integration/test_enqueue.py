@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from lyra_databases import NEWER, OLDER, LyraDatabase
 from serving_world import PAIRS, World, make_world
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert, select
 
 from lyra_nli.cli.main import cli
-from lyra_nli.errors import InputError, StorageError
+from lyra_nli.errors import AdapterNotFoundError, InputError, StorageError
 from lyra_nli.feedback.edges import EdgeReview, correct_edges
 from lyra_nli.feedback.queue import next_items
 from lyra_nli.labels import LABELS
@@ -22,6 +22,7 @@ from lyra_nli.monitoring.rates import read_random_reviews
 from lyra_nli.prediction import Judges, predict_one
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.generation import inspect_database
+from lyra_nli.storage.tables import nli_predictions
 from lyra_nli.storage.upgrade import upgrade
 from lyra_nli.workspace import Workspace
 
@@ -136,14 +137,39 @@ def test_without_a_log_nothing_is_logged(
 def test_bad_rows_are_named_and_nothing_is_done(world: World, engine: Engine) -> None:
     rows = lines()
     rows[0]["premise"] += "\x00"
+    rows[1]["hypothesis"] += "\ud83d"  # half of an emoji, as JavaScript cuts them
     rows[2]["source_url"] = "https://trials.org/" + "a" * 5_000
     error = enqueue(world, rows).exception
     assert isinstance(error, InputError)
     assert [problem.split(":")[:2] for problem in error.problems] == [
         ["line 1", " premise"],
+        ["line 2", " hypothesis"],
         ["line 3", " source_url"],
     ]
     assert (count(engine, "edges"), count(engine, "nli_predictions")) == (0, 0)
+
+
+def test_who_is_unknown_is_told_before_anything_is_done(world: World, engine: Engine) -> None:
+    rows = lines()
+    rows[2]["adapter"] = "v9"
+    assert isinstance(enqueue(world, rows).exception, AdapterNotFoundError)
+    assert (count(engine, "edges"), count(engine, "nli_predictions")) == (0, 0)
+
+
+def test_a_review_counts_for_the_version_that_was_seen(world: World, engine: Engine) -> None:
+    """Another one may have said the same since, less surely: the review page asks, too."""
+    enqueue(world, lines(PAIRS[0]))
+    [item] = next_items(engine, limit=1, reviewer="ann", random_share=1.0)
+    assert item.relation is not None
+    with engine.begin() as connection:
+        row = dict(connection.execute(select(nli_predictions)).one()._mapping)
+        row |= {"id": 2, "version": "lora-lyra-v2", item.relation: row[item.relation] - 0.1}
+        connection.execute(insert(nli_predictions), row)
+    review = EdgeReview(item.edge_id, item.relation, reviewer="ann", lease=item.lease)
+    correct_edges(engine, [review])
+    with read(engine) as connection:
+        [drawn] = read_random_reviews(connection, inspect_database(engine))
+    assert drawn.version == "lora-lyra-v1"
 
 
 @pytest.mark.parametrize("shape", [OLDER, NEWER])

@@ -29,6 +29,7 @@ from lyra_nli.feedback.importing import import_file
 from lyra_nli.labels import LABELS
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.registry.answers import read_answers
+from lyra_nli.registry.versions import Registry
 from lyra_nli.reproduction import reproduce
 from lyra_nli.second_look import doubts
 from lyra_nli.storage.engine import open_database, read
@@ -224,6 +225,25 @@ def test_a_version_and_its_record_stand_or_fall_together(
     monkeypatch.undo()
     outcome = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
     assert outcome.version.name == "lora-lyra-v1"
+
+
+def test_an_interrupt_after_all_was_written_takes_nothing_back(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = Registry.register
+
+    def late(*arguments: Any, **outcome: Any) -> None:
+        register(*arguments, **outcome)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Registry, "register", late)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    [version] = workspace.registry.list()
+    workspace.registry.verify(version.name)
+    with read(workspace.engine) as connection:
+        [run] = connection.execute(select(nli_training_runs)).all()
+    assert (run.status, run.samples) == ("done", len(workspace.reviews().reviews))
 
 
 def test_a_label_that_people_dispute_is_listed_until_it_is_settled(

@@ -21,7 +21,7 @@ from lyra_nli.hosts import site_of
 from lyra_nli.labels import Label
 from lyra_nli.records import MAX_TEXT_CHARS, Pair
 from lyra_nli.storage import tables
-from lyra_nli.storage.engine import now, read, write
+from lyra_nli.storage.engine import lock, now, read, write
 from lyra_nli.storage.generation import Generation
 
 
@@ -83,9 +83,11 @@ def require_ours(generation: Generation) -> None:
         StorageError: the database was not made by `lyra-nli db init`, or is to be upgraded.
     """
     generation.require_upgraded()
-    if generation.name != "lyra-nli":
+    graph = (tables.pages, tables.fragments, tables.claims, tables.edges)
+    own = all(generation.columns.get(each.name) == {*each.c.keys()} for each in graph)
+    if generation.name != "lyra-nli" or not own:
         raise StorageError(
-            f"this database is one of Lyra's ({generation.name}), which fills the queue itself",
+            "this database is one of Lyra's, which fills the queue itself",
             hint="Make one of your own with `lyra-nli db init --db PATH`.",
         )
 
@@ -107,6 +109,7 @@ def enqueue(engine: Engine, judged: Sequence[Judged]) -> int:
     """
     at = now()
     with write(engine) as connection:
+        lock(connection, tables.pages)  # of two that enqueue, one waits; nobody else writes there
         for table, row_of in _ROWS:
             _insert_missing(connection, table, dict(row_of(each.source) for each in judged))
         edges = {each.source.edge_id: _edge(each, at) for each in judged}

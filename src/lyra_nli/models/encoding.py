@@ -60,7 +60,7 @@ def misfits(base: Base, examples: Sequence[Example]) -> frozenset[str]:
 
 def misfit(base: Base, pair: Pair) -> list[str]:
     """What `encode` would say against this pair; nothing when it fits."""
-    problems = [*_text_problems(0, pair), *_length_problems(base, 0, pair)]
+    problems = [*_text_problems(0, pair)] or [*_length_problems(base, 0, pair)]
     return [problem.removeprefix("pair 0: ") for problem in problems]
 
 

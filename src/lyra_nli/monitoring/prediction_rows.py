@@ -82,15 +82,16 @@ def write_rows(engine: Engine, rows: list[Row], keep: int) -> None:
         _forget(connection, keep)
 
 
-def logged(
-    connection: Connection, base_model: str, pair_keys: Sequence[str]
-) -> set[tuple[str, str, str]]:
-    """Find what the log has of these pairs: (pair key, version, label) of each answer."""
+def last_logged(
+    connection: Connection, pair_keys: Sequence[str]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Find who last gave these pairs a label: (pair key, label) -> (base model, version)."""
     row = nli_predictions.c
-    found = select(row.pair_key, row.version, row.label).where(
-        row.base_model == base_model, row.pair_key.in_(pair_keys)
-    )
-    return {(key, version, label) for key, version, label in connection.execute(found)}
+    columns = (row.pair_key, row.label, row.base_model, row.version)
+    found = select(*columns).where(row.pair_key.in_(pair_keys)).order_by(row.id)
+    return {
+        (key, label): (base, version) for key, label, base, version in connection.execute(found)
+    }
 
 
 def recent(connection: Connection, generation: Generation, limit: int = 50) -> list[Row]:

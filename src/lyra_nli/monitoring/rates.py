@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal_column, select
 
 from lyra_nli.labels import LABELS
 from lyra_nli.monitoring.shares import Share
@@ -22,6 +22,9 @@ from lyra_nli.storage.tables import nli_predictions, nli_reviews
 
 WEEKS: Final = 53
 """How far back weeks are shown."""
+
+ALIKE: Final = 0.01
+"""Two probabilities of one judgement differ by less: float types round otherwise."""
 
 UNKNOWN: Final = "unknown"
 """The version of judgements of which nobody kept who made them."""
@@ -191,9 +194,17 @@ def _statement(generation: Generation) -> Select[Any]:
 
 
 def _newest_prediction() -> ColumnElement[int]:
-    """Find the logged answer that a review was about: ids rise, whatever the clock does."""
+    """Find the logged answer that a review was about: ids rise, whatever the clock does.
+
+    The newest of those that were as sure as the reviewer saw it, else the newest of all: another
+    version may have given the same label since, to whoever looked at the pair.
+    """
     review, answer = nli_reviews.c, nli_predictions.alias("answer").c
-    newest = select(func.max(answer.id)).where(
+    said = case({label: answer[label] for label in LABELS}, value=review.predicted_label)
+    sure = review.predicted_confidence
+    alike = (func.abs(said - sure) <= ALIKE) | (func.abs(answer.calibrated - sure) <= ALIKE)
+    wanted = func.coalesce(func.max(case((alike, answer.id))), func.max(answer.id))
+    newest = select(wanted).where(
         answer.pair_key == review.pair_key,
         answer.label == review.predicted_label,
         answer.at <= review.reviewed_at,

@@ -30,11 +30,11 @@ def read_answers(folder: Path) -> list[dict[str, Any]]:
     file = folder / ANSWERS
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         return [_row(file, number, line) for number, line in enumerate(lines, 1)]
 
 
-def _row(file: Path, number: int, line: str) -> dict[str, Any]:
+def _row(file: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row: dict[str, Any] = json.loads(line)
         row["id"], row["part"], [float(row["probabilities"][label]) for label in LABELS]

@@ -23,6 +23,7 @@ from lyra_nli.errors import (
     AdapterExistsError,
     AdapterInvalidError,
     AdapterNotFoundError,
+    StorageError,
 )
 from lyra_nli.registry import artifact, rows, trial_rows
 from lyra_nli.registry.export import export_version
@@ -86,6 +87,8 @@ class Registry:
             try:
                 return self.register(sealed, path, also=also, **outcome)
             except BaseException as error:  # an interrupt too
+                if self._holds(sealed):  # it came after all was written
+                    raise
                 path.rename(staging)
                 if not isinstance(error, AdapterExistsError):
                     raise
@@ -119,6 +122,15 @@ class Registry:
             version = self.get_in(connection, manifest.name)
             also(connection, version)
             return version
+
+    def _holds(self, manifest: Manifest) -> bool:
+        """Whether a version is registered; true where nobody can tell: its files must stay then."""
+        try:
+            with read(self.engine) as connection:
+                found = self._load(connection, nli_versions.c.name == manifest.name)
+        except StorageError:
+            return True
+        return any(version.digest == manifest.digest for version in found)
 
     # --- reading --------------------------------------------------------------------------
 

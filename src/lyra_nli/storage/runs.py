@@ -48,14 +48,14 @@ def finish_run(
     dataset_hash: str | None = None,
     samples: int | None = None,
 ) -> None:
-    """Note how a training ended.
+    """Note how a training ended; one that is done stays done, whatever fails after that.
 
     Raises:
         StorageError: when there is no such run.
     """
     changed = connection.execute(
         update(nli_training_runs)
-        .where(nli_training_runs.c.id == run_id)
+        .where(nli_training_runs.c.id == run_id, nli_training_runs.c.status != "done")
         .values(
             finished_at=now(),
             status=status,
@@ -64,7 +64,7 @@ def finish_run(
             samples=samples,
         )
     ).rowcount
-    if not changed:
+    if not changed and status == "done":
         raise StorageError(f"there is no training run {run_id!r}")
 
 

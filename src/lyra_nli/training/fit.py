@@ -311,4 +311,5 @@ class Fit:
         self.schedule.load_state_dict(state.pop("schedule"))
         for key, value in state.items():
             setattr(result, key, value)
+        result.watched = [logits.cpu() for logits in result.watched]
         self.student.take(result.weights)

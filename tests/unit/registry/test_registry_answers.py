@@ -29,17 +29,18 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        '{"id": "r3", "pa',
-        "[]",
-        "7",
-        '{"id": "r3", "part": "fold"}',
-        '{"id": "r3", "part": "fold", "probabilities": {"supports": 1.0}}',
-        '{"id": "r3", "part": "fold", "probabilities": null}',
+        b'{"id": "r3", "pa',
+        b"[]",
+        b"7",
+        b'{"id": "r3", "part": "fold"}',
+        b'{"id": "r3", "part": "fold", "probabilities": {"supports": 1.0}}',
+        b'{"id": "r3", "part": "fold", "probabilities": null}',
+        b'{"id": "r3\xff", "part": "fold"}',
     ],
 )
-def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     write_answers(tmp_path, ROWS)
-    with (tmp_path / ANSWERS).open("a", encoding="utf-8") as file:
+    with (tmp_path / ANSWERS).open("ab") as file:
         file.write(line)
     with pytest.raises(AdapterInvalidError, match="line 4") as error:
         read_answers(tmp_path)

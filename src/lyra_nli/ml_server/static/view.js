@@ -120,7 +120,7 @@ export function showJudgement(item, judged) {
 export const sameJudgement = (item, judged) =>
   item.relation === judged.label &&
   item.confidence !== null &&
-  Math.abs(item.confidence - judged.confidence) <= 0.001;
+  Math.abs(item.confidence - judged.confidence) <= 0.01; // float types round otherwise
 
 /** Say that the served model can't be asked. */
 export const noJudgement = (why) => $("model").append(` The served model has no answer: ${why}`);
