@@ -79,8 +79,8 @@ def current_rows(
     if not generation.has("nli_calibrations", "base_model", "source"):
         return {}
     table = nli_calibrations.c
-    columns = (table.base_model, table.source, table.version, table.method, table.params_json)
-    statement = select(*columns).where(table.is_current == 1)
+    names = ("base_model", "source", "version", "method", "params_json")
+    statement = select(*(table[name] for name in names)).where(table.is_current == 1)
     if owner:
         statement = statement.where(is_of(owner))
     # Nothing in the schema stops two from being current: the newest counts, as in `current_number`.

@@ -84,7 +84,7 @@ def require_ours(generation: Generation) -> None:
     """
     generation.require_upgraded()
     graph = (tables.pages, tables.fragments, tables.claims, tables.edges)
-    own = all(generation.columns.get(each.name) == {*each.c.keys()} for each in graph)
+    own = all(generation.columns.get(each.name) == frozenset(each.c.keys()) for each in graph)
     if generation.name != "lyra-nli" or not own:
         raise StorageError(
             "this database is one of Lyra's, which fills the queue itself",
