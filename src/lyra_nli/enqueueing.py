@@ -54,7 +54,7 @@ def enqueue_rows(
     problems = [
         f"line {row.line}: {problem}"
         for row, source in sources
-        for problem in (*source.faults(), *misfit(judges.base, row.pair))
+        for problem in [*source.faults()] or misfit(judges.base, row.pair)
     ]
     if problems:
         raise InputError("nothing was judged", problems=problems)
