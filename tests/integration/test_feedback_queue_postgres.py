@@ -17,9 +17,11 @@ from sqlalchemy.engine import make_url
 from lyra_nli.feedback.actions import perform
 from lyra_nli.feedback.draws import Draws, statement
 from lyra_nli.feedback.edges import edge_correct
+from lyra_nli.feedback.enqueueing import Judged, Source, enqueue, require_ours
 from lyra_nli.feedback.queue import QueueItem, next_items, release, show_again
 from lyra_nli.feedback.sampling import count_sampling
 from lyra_nli.feedback.undo import undo_review
+from lyra_nli.records import Pair
 from lyra_nli.storage import tables
 from lyra_nli.storage.engine import now, open_database, read, write
 from lyra_nli.storage.generation import inspect_database
@@ -171,3 +173,15 @@ def test_undo_brings_scores_back_and_judgements_count_once(engine: Engine) -> No
     with read(engine) as connection:
         counts = count_sampling(connection, inspect_database(engine))
     assert (counts.random, counts.random_corrected) == (1, 1)
+
+
+def test_of_two_that_enqueue_the_same_at_once_each_pair_is_there_once(engine: Engine) -> None:
+    require_ours(inspect_database(engine))
+    pairs = [Pair(f"premise {n % 5}", f"hypothesis {n % 7}") for n in range(35)]
+    judged = [Judged(Source(pair, "https://trials.org/"), "supports", 0.6) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        new = list(pool.map(lambda order: enqueue(engine, order), [judged, judged[::-1]] * 2))
+    assert sum(new) == 35
+    assert enqueue(engine, judged) == 0
+    items = next_items(engine, order="recent", limit=3, **PLAIN)
+    assert all(item.premise.startswith("premise") for item in items)
