@@ -86,12 +86,12 @@ class Registry:
                 continue  # another process was faster; ask for the name after its
             try:
                 return self.register(sealed, path, also=also, **outcome)
-            except BaseException as error:  # an interrupt too
-                if self._holds(sealed):  # it came after all was written
-                    raise
+            except AdapterExistsError:
                 path.rename(staging)
-                if not isinstance(error, AdapterExistsError):
-                    raise
+            except BaseException:  # an interrupt too
+                if not self._holds(sealed):  # else it came after all was written
+                    path.rename(staging)
+                raise
         raise AdapterExistsError(f"no free name for a version was found in {self.directory}")
 
     def register(
