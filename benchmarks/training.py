@@ -10,7 +10,7 @@ Parts, each fit in a process of its own, one after the other:
   with the module names mended: fp32, batch 8, query and value of all layers, a head of its own.
 - ``layers``: hold-out accuracy and seconds against the number of upper layers that learn.
 - ``whole``: all of `lyra-nli train`: out-of-fold, final fit and gate, through the command.
-- ``growth``: seconds and memory against the number of pairs, two epochs; the last row with a cache
+- ``growth``: seconds and memory against the number of pairs, two epochs; the last rows with a cache
   that is too small.
 - ``passes``: seconds against the rows of a pass, whatever their tokens; what training several
   adapters in one batch could win at most.

@@ -50,32 +50,32 @@ def enqueue_rows(
         StorageError: the database is one of Lyra's own, or can't be written.
     """
     require_ours(workspace.generation)
-    sources = [(row, Source(row.pair, row.source_url)) for row in rows]
     problems = [
         f"line {row.line}: {problem}"
-        for row, source in sources
-        for problem in [*source.faults()] or misfit(judges.base, row.pair)
+        for row in rows
+        for problem in [*_source(row).faults()] or misfit(judges.base, row.pair)
     ]
     if problems:
         raise InputError("nothing was judged", problems=problems)
     for row in rows:
         judges.of(row)  # who is unknown is told before anything is done
     new = done = 0
-    for part in batches({source.edge_id: row for row, source in sources}.items(), AT_ONCE):
+    for part in batches({_source(row).edge_id: row for row in rows}.items(), AT_ONCE):
         there = queued(workspace.engine, (edge_id for edge_id, _ in part))
         began = time.monotonic()
         said = list(judged(judges, [row for edge_id, row in part if edge_id not in there]))
         _log(workspace, judges.base.name, said, time.monotonic() - began)
         new += enqueue(
             workspace.engine,
-            [
-                Judged(Source(row.pair, row.source_url), answer.label, answer.confidence)
-                for row, answer in said
-            ],
+            [Judged(_source(row), answer.label, answer.confidence) for row, answer in said],
         )
         done += len(part)
         progress(done)
     return Enqueued(new, len(rows) - new)
+
+
+def _source(row: Row) -> Source:
+    return Source(row.pair, row.source_url)
 
 
 def _log(

@@ -51,7 +51,7 @@ def finish_run(
     """Note how a training ended; one that is done stays done, whatever fails after that.
 
     Raises:
-        StorageError: when there is no such run.
+        StorageError: when there is no such run that could be done now.
     """
     changed = connection.execute(
         update(nli_training_runs)
@@ -65,7 +65,7 @@ def finish_run(
         )
     ).rowcount
     if not changed and status == "done":
-        raise StorageError(f"there is no training run {run_id!r}")
+        raise StorageError(f"there is no training run {run_id!r} that could be done now")
 
 
 def last_finished_training(connection: Connection, base_model: str | None = None) -> str | None:
