@@ -62,6 +62,32 @@ GRID: Mapping[str, dict[str, Any]] = {
     "warm-up 0.3": {"warmup_fraction": 0.3},
     "dropout 0.1": {"dropout": 0.1},
     "learning rate 0.002, replay 500": {"learning_rate": 2e-3, "replay_rows": 500},
+    "replay pull 10": {"replay_pull": 10.0},
+    "replay pull 30": {"replay_pull": 30.0},
+    "learning rate 0.002, replay pull 10": {"learning_rate": 2e-3, "replay_pull": 10.0},
+    "4 layers, learning rate 0.002": {"layers": 4, "learning_rate": 2e-3},
+    "4 layers, learning rate 0.002, replay pull 10": {
+        "layers": 4,
+        "learning_rate": 2e-3,
+        "replay_pull": 10.0,
+    },
+    "4 layers, learning rate 0.004, replay pull 10": {
+        "layers": 4,
+        "learning_rate": 4e-3,
+        "replay_pull": 10.0,
+    },
+    "4 layers, 2 epochs, learning rate 0.004, replay pull 10": {
+        "layers": 4,
+        "epochs": 2,
+        "learning_rate": 4e-3,
+        "replay_pull": 10.0,
+    },
+    "learning rate 0.004, replay pull 10": {"learning_rate": 4e-3, "replay_pull": 10.0},
+    "5 epochs, learning rate 0.002, replay pull 10": {
+        "epochs": 5,
+        "learning_rate": 2e-3,
+        "replay_pull": 10.0,
+    },
 }
 """What each recipe has otherwise than the default; with ``rank`` goes what keeps alpha / rank."""
 

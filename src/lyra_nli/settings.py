@@ -83,7 +83,7 @@ class NliSettings(Section):
         "auto", description="where the server computes; auto: the GPU if there is one"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="what the server computes in; auto: bf16 where the hardware has it"
+        "auto", description="what the server computes in; auto: bf16 where that is faster"
     )
     windows: bool = Field(
         False, description="judge a premise that is too long piece by piece, instead of cutting it"
@@ -258,6 +258,9 @@ class TrainingSettings(Section):
     kl_weight: float = Field(
         1.0, ge=0, description="pull to the base on agreed, replayed, foreign rows it had right"
     )
+    replay_pull: float = Field(
+        1.0, ge=0, description="how many times as much a replayed row is pulled as a reviewed one"
+    )
     label_smoothing: Share = Field(
         0.1, description="share of a reviewed row's target spread over all labels: people err"
     )
@@ -279,7 +282,7 @@ class TrainingSettings(Section):
         4096, ge=0, description="hidden states kept on disk for later trainings; 0: none"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of training's products; auto: bf16 where the hardware has it"
+        "auto", description="of training's products; auto: bf16 where that is faster"
     )
     threads: int | None = Field(None, ge=1, description="torch threads; null: all cores")
     seed: int = 13

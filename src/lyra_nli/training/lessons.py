@@ -26,7 +26,7 @@ class Lessons:
         targets: what to answer, float32 [n, classes]: mostly the label, see `make_lessons`.
         weights: factor on each row's cross-entropy, float32 [n].
         pulls: factor on each row's pull towards the base, float32 [n]: what a reviewed row of an
-            origin that has too many weighs, and 1 for the others.
+            origin that has too many weighs, the recipe's for a replayed row, and 1 for the others.
         teacher: the base's log-probabilities, float32 [n, classes]; NaN where a row is not to
             be pulled towards the base.
     """
@@ -69,7 +69,9 @@ class Lessons:
         return replace(self, teacher=teacher)
 
 
-def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0) -> Lessons:
+def make_lessons(
+    base: Base, examples: Sequence[Example], smoothing: float = 0.0, replay_pull: float = 1.0
+) -> Lessons:
     """Encode examples; nothing is pulled towards the base yet.
 
     Args:
@@ -78,6 +80,7 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
             Rethinking the inception architecture, 7; against label noise: Lukasik et al. 2020).
             Of a label that several people gave, each without seeing the other's, it is that
             share divided by their number. Other rows are no person's word.
+        replay_pull: how many times as much a replayed row is pulled as a reviewed one.
 
     Raises:
         InputError: naming every pair that can't be encoded.
@@ -86,6 +89,7 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
     labels = torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long)
     doubts = [smoothing / e.people if e.source in REVIEWED else 0.0 for e in examples]
     doubt = torch.tensor(doubts)[:, None]
+    pulls = {"replay": replay_pull, "foreign": 1.0}
     certain = functional.one_hot(labels, len(order)).float()
     return Lessons(
         examples=tuple(examples),
@@ -93,6 +97,6 @@ def make_lessons(base: Base, examples: Sequence[Example], smoothing: float = 0.0
         labels=labels,
         targets=(1 - doubt) * certain + doubt / len(order),
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
-        pulls=torch.tensor([e.weight if e.source in REVIEWED else 1.0 for e in examples]),
+        pulls=torch.tensor([pulls.get(e.source, e.weight) for e in examples], dtype=torch.float32),
         teacher=torch.full((len(examples), len(order)), float("nan")),
     )

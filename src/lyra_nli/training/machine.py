@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal
 
 import torch
 import transformers
+from torch.nn import functional
 
 from lyra_nli.errors import SettingsError
+
+WORTHWHILE = 1.2
+"""From how many times faster on bfloat16 is taken: far from what processors were seen to have (0.5
+and 2), so that a machine always decides alike."""
+
+TRIES = 12
 
 
 def compute_dtype(
@@ -20,9 +29,9 @@ def compute_dtype(
 ) -> torch.dtype:
     """The type of the frozen matrices and of matrix products while training.
 
-    ``auto`` takes bfloat16 where the hardware multiplies it natively (AVX-512 BF16 or AMX, or
-    a GPU that has it) and float32 elsewhere, where bfloat16 would be emulated and slower. It
-    never takes float16, in which large activations overflow.
+    ``auto`` takes bfloat16 where it is the faster one: on a GPU that has it, and on a CPU that
+    has instructions for it (AVX-512 BF16 or AMX) and multiplies faster with them, which is tried
+    out. Elsewhere it takes float32, and never float16, in which large activations overflow.
 
     Args:
         on: where it runs; None: on what `device` gives.
@@ -98,4 +107,22 @@ def _has_bf16(on: torch.device) -> bool:
     if on.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    able = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return able and _bf16_gain() > WORTHWHILE
+
+
+@cache
+def _bf16_gain() -> float:
+    """How many times faster than float32 a product in bfloat16 is here; tens of milliseconds.
+
+    Having the instructions says little: without AMX some Intel processors take twice the time of
+    float32 with them, an AMD one of the same years half of it.
+    """
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    inputs = {d: (torch.ones(256, 768, dtype=d), torch.ones(768, 768, dtype=d)) for d in seconds}
+    for _ in range(TRIES):
+        for dtype, (rows, matrix) in inputs.items():
+            started = time.perf_counter()
+            functional.linear(rows, matrix)
+            seconds[dtype].append(time.perf_counter() - started)
+    return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])

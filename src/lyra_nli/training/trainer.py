@@ -209,7 +209,8 @@ class Trainer:
         Raises:
             InputError: naming every pair that can't be encoded.
         """
-        lessons = make_lessons(self.base, examples, self.recipe.label_smoothing)
+        recipe = self.recipe
+        lessons = make_lessons(self.base, examples, recipe.label_smoothing, recipe.replay_pull)
         with deterministic(self.recipe.seed, self.recipe.threads):
             self.log.begin("frozen layers", len(set(lessons.encoded)))
             self.student.read.fill(lessons.encoded, self.log.advance)

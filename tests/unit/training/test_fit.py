@@ -559,6 +559,16 @@ class TestPull:
             bytes_of[source] = train(deberta, tmp_path, rows, epochs=1, kl_weight=5.0).adapter
         assert bytes_of["agreed"] == bytes_of["replay"] != bytes_of["correction"]
 
+    def test_replayed_rows_alone_are_pulled_by_a_factor(self, deberta, tmp_path, known):
+        def adapter(source: str, **options: float) -> bytes:
+            rows = [replace(row, source=source) for row in known]
+            return train(deberta, tmp_path, rows, epochs=1, kl_weight=0.5, **options).adapter
+
+        assert adapter("agreed", replay_pull=9.0) == adapter("agreed")
+        assert adapter("foreign", replay_pull=9.0) == adapter("foreign")
+        assert adapter("replay", replay_pull=9.0) != adapter("replay")
+        assert adapter("replay", replay_pull=1.0) == adapter("replay")
+
 
 class TestErrors:
     @pytest.mark.parametrize("folds", [0, 5])
