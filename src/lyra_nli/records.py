@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from lyra_nli.labels import Label
 
@@ -16,6 +16,9 @@ that keeps the model from forgetting, or two texts that have nothing to do with 
 
 Sampling = Literal["random", "queue", "unknown"]
 """Why a person came to review a pair. Only ``random`` reviews are a sample of the traffic."""
+
+BASE: Final = "base"
+"""Where versions are named, the base model without an adapter."""
 
 MAX_TEXT_CHARS = 1_000_000
 """Longer texts are refused at every door: no fragment or claim is a megabyte."""

@@ -24,9 +24,9 @@ from lyra_nli.evaluation.reliability import by_mass, debiased_error, diagram
 from lyra_nli.feedback.calibration_rows import read_events, read_versions
 from lyra_nli.feedback.calibration_samples import ENOUGH_RANDOM
 from lyra_nli.feedback.evaluations import evaluation_facts, read_evaluations
-from lyra_nli.monitoring.changes import BASE
 from lyra_nli.monitoring.rates import RandomReview
 from lyra_nli.monitoring.shares import Share
+from lyra_nli.records import BASE
 from lyra_nli.storage.generation import Generation
 
 EVALUATIONS: Final = 20

@@ -12,10 +12,10 @@ from lyra_nli.dashboard.shadow import comparisons
 from lyra_nli.dashboard.versions import facts_of, find, manifest_of
 from lyra_nli.dashboard.view import Fields, View
 from lyra_nli.monitoring.shares import Share, difference
+from lyra_nli.records import BASE
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.versions import Version
 
-BASE: Final = "base"
 _FIGURES: Final = ("n", "accuracy", "brier", "nll", "ece")
 
 

@@ -18,12 +18,13 @@ from lyra_nli.dashboard.view import Fields, View
 from lyra_nli.evaluation.estimates import Estimate, estimate, mean
 from lyra_nli.labels import LABELS
 from lyra_nli.monitoring.alerts import recent_alerts
-from lyra_nli.monitoring.changes import BASE, Change, changes
+from lyra_nli.monitoring.changes import Change, changes
 from lyra_nli.monitoring.counts import count_table
 from lyra_nli.monitoring.drift import Drift, drifts
 from lyra_nli.monitoring.rates import RandomReview, Week, first_week
 from lyra_nli.monitoring.report import label_weeks
 from lyra_nli.monitoring.shares import Share
+from lyra_nli.records import BASE
 from lyra_nli.registry.rows import load_aliases, load_events
 from lyra_nli.storage.generation import Generation
 

@@ -16,6 +16,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lyra_nli.dataset.cut import Past, cut_group
 from lyra_nli.dataset.groups import Row, Side, components
@@ -58,18 +59,32 @@ def split(
     groups = components(rows)
     past = [_PAST.get((seen or {}).get(row.id)) for row in rows]
     most = past.count("held") + _FRESH * past.count(None)
-    holdout = min(holdout, most / max(1, len(rows)))
+    shares = _Shares(min(holdout, most / max(1, len(rows))), dev, seed)
+    wanted = shares.holdout * len(rows)
     cut = dict.fromkeys(_of_both(groups, past), 0.0)
     sizes = Counter(group for group in groups if group not in cut)
     # A group that fits into the hold-out whole is worth more whole.
-    large = sorted((size, group) for group, size in sizes.items() if size > holdout * len(rows))
-    best = _place(rows, groups, past, cut, holdout, dev, seed)
-    while large and best[0].count("holdout") < _ENOUGH * holdout * len(rows):
-        cut[large.pop()[1]] = min(_CUT, math.sqrt(holdout))
-        placed = _place(rows, groups, past, cut, holdout, dev, seed)
+    large = sorted((size, group) for group, size in sizes.items() if size > wanted)
+    best = _place(rows, groups, past, cut, shares)
+    while large and best[0].count("holdout") < _ENOUGH * wanted:
+        cut[large.pop()[1]] = min(_CUT, math.sqrt(shares.holdout))
+        placed = _place(rows, groups, past, cut, shares)
         if placed[0].count("holdout") > best[0].count("holdout"):
             best = placed
     return best
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """What is wanted of the rows for the hold-out and for the dev split, and what draws them."""
+
+    holdout: float
+    dev: float
+    seed: int
+
+    @property
+    def targets(self) -> dict[Side, float]:
+        return {"holdout": self.holdout, "dev": self.dev, "train": 1 - self.holdout - self.dev}
 
 
 def _place(
@@ -77,70 +92,81 @@ def _place(
     groups: Sequence[str],
     past: Sequence[Past],
     cut: Mapping[str, float],
-    holdout: float,
-    dev: float,
-    seed: int,
+    shares: _Shares,
 ) -> tuple[list[Side], list[str]]:
     """Sides and groups of all rows.
 
     Args:
         cut: the groups to be cut, each with the share of its claims and premises to hold out.
     """
-    sides: dict[int, Side] = {}
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    uncut = {group: own for group, own in members.items() if group not in cut}
     names = list(groups)
-    ordinary = [i for i, group in enumerate(groups) if group not in cut]
-    _assign(sides, ordinary, rows, groups, holdout, dev, seed, past)
+    sides = {
+        index: side
+        for group, side in _assign(uncut, rows, past, shares).items()
+        for index in uncut[group]
+    }
     for giant, share in sorted(cut.items()):
-        members = [i for i, group in enumerate(groups) if group == giant]
-        of_members = cut_group(
-            [rows[i] for i in members], [past[i] for i in members], share, dev, seed
+        own = members[giant]
+        parted = cut_group(
+            [rows[i] for i in own], [past[i] for i in own], share, shares.dev, shares.seed
         )
-        for row, (side, name) in zip(members, of_members, strict=True):
-            sides[row], names[row] = side, name
+        for index, (side, name) in zip(own, parted, strict=True):
+            sides[index], names[index] = side, name
     return [sides[i] for i in range(len(rows))], names
 
 
 def _assign(
-    sides: dict[int, Side],
-    members: Sequence[int],
+    members: Mapping[str, Sequence[int]],
     rows: Sequence[Row],
-    groups: Sequence[str],
-    holdout: float,
-    dev: float,
-    seed: int,
     past: Sequence[Past],
-) -> None:
+    shares: _Shares,
+) -> dict[str, Side]:
     """Sides for whole groups: what was seen keeps its place, the newest small ones are held out.
 
     A hold-out of one large group would prove little. All sides are stratified: other groups go
     where their labels are missing most.
+
+    Args:
+        members: positions of each group's rows.
     """
-    by_group: dict[str, list[int]] = defaultdict(list)
-    for index in members:
-        by_group[groups[index]].append(index)
-    total = Counter(rows[index].label for index in members)
-    targets: dict[Side, float] = {"holdout": holdout, "dev": dev, "train": 1 - holdout - dev}
+    sides: dict[str, Side] = {}
+    labels = {group: Counter(rows[i].label for i in own) for group, own in members.items()}
+    total = sum(labels.values(), Counter[str]())
+    targets = shares.targets
     counts: dict[Side, Counter[str]] = {side: Counter() for side in targets}
-    order = sorted(by_group)
-    random.Random(seed).shuffle(order)
-    order.sort(key=lambda group: -len(by_group[group]))
-    order.sort(key=lambda group: min(rows[index].at for index in by_group[group]), reverse=True)
-    known = {group: {past[index] for index in by_group[group]} - {None} for group in order}
+    known = {group: {past[i] for i in own} - {None} for group, own in members.items()}
     # Groups with a past first, so that the fresh ones fill what is missing, the newest first.
-    for group in sorted(order, key=lambda name: not known[name]):
-        labels = Counter(rows[index].label for index in by_group[group])
+    for group in sorted(
+        _newest_first(members, rows, shares.seed), key=lambda name: not known[name]
+    ):
+        mine = labels[group]
         allowed: tuple[Side, ...] = ("holdout", "dev", "train")
         if "learned" in known[group]:
             allowed = ("dev", "train")
         elif "held" in known[group]:
             allowed = ("holdout",)
-        needs = {side: _need(counts[side], labels, total, targets[side]) for side in allowed}
-        small = labels.total() <= _SMALL * holdout * len(members)
-        room = all(counts["holdout"][x] + labels[x] <= holdout * total[x] for x in labels)
+        needs = {side: _need(counts[side], mine, total, targets[side]) for side in allowed}
+        small = mine.total() <= _SMALL * shares.holdout * total.total()
+        room = all(counts["holdout"][x] + mine[x] <= shares.holdout * total[x] for x in mine)
         newest = "holdout" in allowed and small and room
-        side = "holdout" if newest else max(needs, key=needs.__getitem__)
-        counts[side] += labels
-        sides.update(dict.fromkeys(by_group[group], side))
+        sides[group] = "holdout" if newest else max(needs, key=needs.__getitem__)
+        counts[sides[group]] += mine
+    return sides
+
+
+def _newest_first(
+    members: Mapping[str, Sequence[int]], rows: Sequence[Row], seed: int
+) -> list[str]:
+    """Groups by when their first row came up; of those of one time the largest, then by lot."""
+    order = sorted(members)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda group: -len(members[group]))
+    order.sort(key=lambda group: min(rows[i].at for i in members[group]), reverse=True)
+    return order
 
 
 def _need(have: Counter[str], group: Counter[str], total: Counter[str], target: float) -> float:

@@ -43,8 +43,8 @@ class Check:
     threshold: float
     holds: bool
     enforced: bool
-    state: State = "open"
-    text: str = ""
+    state: State
+    text: str
     low: float | None = None
     high: float | None = None
     limit: float | None = None
@@ -124,7 +124,7 @@ def _better(base: Paired, level: float, settings: GateSettings) -> Check:
         f"accuracy {base.was.mean():.1%} before, {base.now.mean():.1%} after; a candidate that is "
         f"no better looks this good with p = {p:.2g}, and at most {level:.2g} is allowed"
     )
-    return Check(BETTER, p, level, shown and not worse, True, state, text)
+    return _check(BETTER, p, level, state, text)
 
 
 def _accurate(base: Paired, settings: GateSettings) -> Check:
@@ -146,7 +146,7 @@ def _net(base: Paired, reviewed: Evidence, settings: GateSettings) -> Iterator[C
         yield _at_least(NET, found.net, 0.0, 0.0, "of the traffic's answers are mended, net")
     elif settings.require_random:
         text = f"{drawn.sum()} reviews were drawn at random, and it takes {FEWEST} to tell"
-        yield Check(NET, found.net.value, 0.0, holds=False, enforced=True, text=text)
+        yield _check(NET, found.net.value, 0.0, "open", text)
 
 
 def _brier(base: Paired, settings: GateSettings) -> Check:
@@ -154,10 +154,7 @@ def _brier(base: Paired, settings: GateSettings) -> Check:
     limit = settings.max_brier_increase
     state: State = "shown" if grown.high <= limit else "harm" if grown.low > limit else "open"
     text = f"the Brier score changed by {grown.value:+.3f}; it may grow by {limit:.3f}"
-    name = "Brier score kept (change)"
-    return Check(
-        name, grown.value, limit, state == "shown", True, state, text, grown.low, grown.high
-    )
+    return _check("Brier score kept (change)", grown, limit, state, text)
 
 
 def _active(other: Paired, settings: GateSettings) -> Check:
@@ -188,9 +185,7 @@ def _general(general: Paired, settings: GateSettings) -> Check:
     limit = -settings.max_general_drop
     state: State = "shown" if kept.value >= limit else "harm" if kept.high < limit else "open"
     text = f"accuracy on general NLI changed by {_points(kept)}; it may lose {-100 * limit:.1f}"
-    return Check(
-        GENERAL, kept.value, limit, state == "shown", True, state, text, kept.low, kept.high
-    )
+    return _check(GENERAL, kept, limit, state, text)
 
 
 def _at_least(name: str, figure: Interval, least: float, drop: float, what: str) -> Check:
@@ -205,18 +200,7 @@ def _at_least(name: str, figure: Interval, least: float, drop: float, what: str)
     text = f"{what}: {_points(figure)}"
     if drop:
         text += f"; a loss of {100 * drop:.1f} must be ruled out"
-    return Check(
-        name,
-        figure.value,
-        least,
-        state == "shown",
-        True,
-        state,
-        text,
-        figure.low,
-        figure.high,
-        limit,
-    )
+    return _check(name, figure, least, state, text, limit=limit)
 
 
 def _refit(refit: Evidence, reviewed: Evidence) -> Check:
@@ -225,27 +209,42 @@ def _refit(refit: Evidence, reviewed: Evidence) -> Check:
         float((each.answers["candidate"].argmax(axis=1) == each.labels).mean())
         for each in (refit, reviewed)
     )
-    holds = own >= unseen
+    state: State = "shown" if own >= unseen else "harm"
     text = f"the saved adapter has {own:.1%} of the rows right that it learned from: no evidence"
-    name = "saved adapter works (no evidence)"
-    return Check(name, own, unseen, holds, True, "shown" if holds else "harm", text)
+    return _check("saved adapter works (no evidence)", own, unseen, state, text)
 
 
 def _parts(parts: list[Part], settings: GateSettings) -> Check:
     harmed = [part.name for part in parts if part.harm <= settings.significance]
     state: State = "harm" if harmed else "shown"
     text = f"clearly more broken than fixed in: {', '.join(harmed)}" if harmed else "none is harmed"
-    enforced = settings.enforce_groups
     name = "labels, pages, domains and claims harmed"
-    return Check(name, len(harmed), 0, not harmed, enforced, state, text)
+    return _check(name, len(harmed), 0, state, text, enforced=settings.enforce_groups)
 
 
 def _proposal(base: Paired, settings: GateSettings) -> Check:
     accuracy, limit = float(np.mean(base.now)), settings.min_accuracy
-    holds, enforced = accuracy >= limit, settings.enforce_min_accuracy
     text = f"accuracy {accuracy:.1%}; the proposal asks for {limit:.1%}"
-    state: State = "shown" if holds else "harm"
-    return Check("accuracy of the proposal", accuracy, limit, holds, enforced, state, text)
+    state: State = "shown" if accuracy >= limit else "harm"
+    enforced = settings.enforce_min_accuracy
+    return _check("accuracy of the proposal", accuracy, limit, state, text, enforced=enforced)
+
+
+def _check(
+    name: str,
+    figure: float | Interval,
+    threshold: float,
+    state: State,
+    text: str,
+    *,
+    enforced: bool = True,
+    limit: float | None = None,
+) -> Check:
+    """A check of this state; an estimate brings its range."""
+    found = Check(name, 0.0, threshold, state == "shown", enforced, state, text, limit=limit)
+    if isinstance(figure, Interval):
+        return replace(found, value=figure.value, low=figure.low, high=figure.high)
+    return replace(found, value=figure)
 
 
 def _two_sided(settings: GateSettings) -> float:

@@ -147,7 +147,7 @@ def judge_candidate(
     if active and other is None:
         warnings.append(f"{active} learned from all of these rows: nothing here compares with it.")
     against_base = change(base, level)
-    labels = sum(part.name.startswith("label ") for part in parts)
+    labels = sum(part.of_label for part in parts)
     return Verdict(
         outcome=outcome,
         sentence=_sentence(outcome, checks, base, against_base, more, kind),

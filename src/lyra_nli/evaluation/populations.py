@@ -30,6 +30,8 @@ GROUPS = 20
 
 _PAGE = "page:"
 
+_LABEL = "label "
+
 _LONGEST = 80
 """Characters of a claim that name it."""
 
@@ -63,6 +65,11 @@ class Part:
     broken: int
     harm: float = 1.0
     help: float = 1.0
+
+    @property
+    def of_label(self) -> bool:
+        """Whether it is all rows of a label: these are shown however few they are."""
+        return self.name.startswith(_LABEL)
 
 
 def whole(reviewed: Evidence) -> dict[str, Hits]:
@@ -101,7 +108,7 @@ def parts_of(reviewed: Evidence) -> list[Part]:
     found = [
         Part(name, mask, int(fixed[mask].sum()), int(broken[mask].sum()))
         for name, mask in ((n, m & asked) for n, m in _facets(reviewed).items())
-        if mask.sum() >= FEWEST or (name.startswith("label ") and mask.any())
+        if mask.sum() >= FEWEST or (name.startswith(_LABEL) and mask.any())
     ]
     steps = right["candidate"].astype(np.float64) - right["base"]
     harm, help_ = (
@@ -112,8 +119,8 @@ def parts_of(reviewed: Evidence) -> list[Part]:
         Part(part.name, part.rows, part.fixed, part.broken, *both)
         for part, both in zip(found, zip(harm, help_, strict=True), strict=True)
     ]
-    labels = [part for part in tested if part.name.startswith("label ")]
-    others = [part for part in tested if part not in labels]
+    labels = [part for part in tested if part.of_label]
+    others = [part for part in tested if not part.of_label]
     return labels + sorted(others, key=lambda p: (p.fixed - p.broken) / p.rows.sum())
 
 
@@ -148,7 +155,7 @@ def paired(evidence: Evidence, other: str, mask: Hits | None = None) -> Paired |
 
 
 def _facets(reviewed: Evidence) -> dict[str, Hits]:
-    found = {f"label {name}": reviewed.labels == k for k, name in enumerate(LABELS)}
+    found = {f"{_LABEL}{name}": reviewed.labels == k for k, name in enumerate(LABELS)}
     places: dict[str, list[int]] = defaultdict(list)
     for row, example in enumerate(reviewed.examples):
         for name in _places(example):

@@ -19,12 +19,13 @@ from typing import Any
 from sqlalchemy import Engine, insert
 
 from lyra_nli.errors import FeedbackError
-from lyra_nli.feedback.calibration_answers import BASE, EVERY_MODEL, Model, find_model
+from lyra_nli.feedback.calibration_answers import EVERY_MODEL, Model, find_model
 from lyra_nli.feedback.calibration_changes import add_version, exclusive, roll_back, whose
 from lyra_nli.feedback.calibration_evaluation import Evaluation
 from lyra_nli.feedback.calibration_rows import current_calibrator, read_events, read_versions
 from lyra_nli.feedback.calibration_samples import ENOUGH_RANDOM, read_samples
 from lyra_nli.feedback.evaluations import evaluation_facts, read_evaluations
+from lyra_nli.records import BASE
 from lyra_nli.storage.engine import read
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.tables import calibration_evaluations

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select
 
 from lyra_nli.evaluation.judged import shared
 from lyra_nli.labels import INDEX, LABELS, Label
-from lyra_nli.records import Review
+from lyra_nli.records import BASE, Review
 from lyra_nli.registry.answers import read_answers as stored_answers
 from lyra_nli.storage.engine import batches, utc
 from lyra_nli.storage.generation import Generation
@@ -30,9 +30,6 @@ EVERY_MODEL = "nli"
 
 UNKNOWN_MODEL = "unknown"
 """The source of judgements whose model version nobody kept."""
-
-BASE = "base"
-"""The source that is a base model without an adapter."""
 
 
 @dataclass(frozen=True, slots=True)

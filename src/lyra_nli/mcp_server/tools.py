@@ -12,12 +12,13 @@ from sqlalchemy import Engine
 
 from lyra_nli.feedback import calibration
 from lyra_nli.feedback.actions import ACTIONS, Action, perform, unwrap
-from lyra_nli.feedback.calibration_answers import BASE, EVERY_MODEL
+from lyra_nli.feedback.calibration_answers import EVERY_MODEL
 from lyra_nli.feedback.parameters import IDEMPOTENCY_KEY, NEEDED_REASON, REASON, Parameter, check
 from lyra_nli.feedback.queue import ORDERS, next_items
 from lyra_nli.feedback.undo import REVIEW_ID, undo_review
 from lyra_nli.mcp_server import answers
 from lyra_nli.mcp_server.schemas import Count, Schema, input_schema, two_shapes
+from lyra_nli.records import BASE
 from lyra_nli.settings import Settings
 
 Arguments = Mapping[str, Any]

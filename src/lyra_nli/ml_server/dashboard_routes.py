@@ -37,10 +37,10 @@ from lyra_nli.ml_server.dashboard_schemas import (
 from lyra_nli.ml_server.database import Database
 from lyra_nli.ml_server.feedback_routes import FeedbackRoute
 from lyra_nli.ml_server.nli import NLIService
-from lyra_nli.ml_server.question import BASE
 from lyra_nli.ml_server.review_page import HEADERS
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.ml_server.training_run import TrainingRun
+from lyra_nli.records import BASE
 from lyra_nli.registry.versions import Event
 from lyra_nli.settings import NliSettings, Settings
 

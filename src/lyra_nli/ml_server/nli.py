@@ -27,7 +27,7 @@ from lyra_nli.ml_server.cache import Cache
 from lyra_nli.ml_server.deadline import deadline
 from lyra_nli.ml_server.judging import judged
 from lyra_nli.ml_server.observer import Observer, Timing
-from lyra_nli.ml_server.question import ACTIVE, BASE, Answer, Opinion, Question, at
+from lyra_nli.ml_server.question import ACTIVE, Answer, Opinion, Question, at
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Slot
@@ -36,7 +36,7 @@ from lyra_nli.ml_server.trying import Trying
 from lyra_nli.ml_server.watching import Watcher
 from lyra_nli.models.windows import cut
 from lyra_nli.monitoring.shadow_log import ShadowLog
-from lyra_nli.records import Judgement, Pair
+from lyra_nli.records import BASE, Judgement, Pair
 from lyra_nli.registry.versions import Version
 from lyra_nli.settings import Settings
 

@@ -9,10 +9,9 @@ from typing import Final, TypeVar
 from lyra_nli.ml_server.observer import Timing
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.slot import Slot
-from lyra_nli.records import Judgement, Pair
+from lyra_nli.records import BASE, Judgement, Pair
 
 ACTIVE: Final = "active"
-BASE: Final = "base"
 
 T = TypeVar("T")
 

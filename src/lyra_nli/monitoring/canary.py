@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from lyra_nli.monitoring.changes import BASE
 from lyra_nli.monitoring.rates import RandomReview
 from lyra_nli.monitoring.sequential import Evidence, weigh_together
 from lyra_nli.monitoring.shares import Difference, Share, difference
+from lyra_nli.records import BASE
 from lyra_nli.registry.rows import SERVING, Event
 from lyra_nli.registry.trial_rows import Trial
 

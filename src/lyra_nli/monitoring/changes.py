@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from lyra_nli.monitoring.rates import RandomReview, day_of
 from lyra_nli.monitoring.sequential import PLAN_DAYS, Evidence, weigh
 from lyra_nli.monitoring.shares import Difference, Share, difference, fisher
+from lyra_nli.records import BASE
 from lyra_nli.registry.rows import SERVING, Event
-
-BASE: Final = "base"
-"""What serves where no version is active."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,10 @@ from typing import Final
 from lyra_nli.evaluation.estimates import Estimate
 from lyra_nli.monitoring.alerts import Finding
 from lyra_nli.monitoring.canary import CanaryStanding
-from lyra_nli.monitoring.changes import BASE, Change
+from lyra_nli.monitoring.changes import Change
 from lyra_nli.monitoring.drift import Drift
 from lyra_nli.monitoring.standing import Compared, Standing
+from lyra_nli.records import BASE
 from lyra_nli.settings import MonitoringSettings
 
 CORRECTION_RATE: Final = "correction_rate"

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, func, or_, select
 from lyra_nli.evaluation.estimates import Estimate, estimate
 from lyra_nli.evaluation.reliability import by_mass, debiased_error
 from lyra_nli.monitoring.canary import CanaryStanding, judge_canary
-from lyra_nli.monitoring.changes import BASE, Change, last_change
+from lyra_nli.monitoring.changes import Change, last_change
 from lyra_nli.monitoring.drift import DAYS, Drift, drifts
 from lyra_nli.monitoring.rates import RandomReview, day_of, read_random_reviews
 from lyra_nli.monitoring.shares import Share
+from lyra_nli.records import BASE
 from lyra_nli.registry.rows import Event, load_aliases, load_events
 from lyra_nli.registry.trial_rows import open_trials
 from lyra_nli.settings import MonitoringSettings

@@ -14,9 +14,9 @@ from datetime import date
 from lyra_nli.errors import LyraNliError
 from lyra_nli.monitoring import webhook
 from lyra_nli.monitoring.alerts import Alert, Finding, note, note_action, open_alerts
-from lyra_nli.monitoring.changes import BASE
 from lyra_nli.monitoring.rules import CANARY, CORRECTION_RATE, OF_INPUT, findings
 from lyra_nli.monitoring.standing import Standing, read_standing
+from lyra_nli.records import BASE
 from lyra_nli.registry.trials import Trials
 from lyra_nli.storage.engine import read, write
 from lyra_nli.workspace import Workspace
