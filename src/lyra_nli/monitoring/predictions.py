@@ -20,6 +20,7 @@ from sqlalchemy import Engine, inspect
 
 from lyra_nli.errors import LyraNliError
 from lyra_nli.monitoring.prediction_rows import ROWS_AT_ONCE, Judged, rows_of, write_rows
+from lyra_nli.monitoring.writer import Writer
 from lyra_nli.settings import MonitoringSettings, StorageSettings
 from lyra_nli.storage.engine import batches, database_exists, opened, read
 from lyra_nli.storage.tables import nli_prediction_counts, nli_predictions
@@ -34,9 +35,6 @@ MAX_WAITING: Final = 10_000
 
 BUSY_SECONDS: Final = 5.0
 """When another program holds the writer's lock for longer, what waits is dropped."""
-
-CLOSE_SECONDS: Final = 10.0
-"""What may be spent on the last rows when the server ends."""
 
 SAY_SECONDS: Final = 60.0
 """Between two lines of the server's log about what was dropped."""
@@ -75,15 +73,15 @@ class PredictionLog:
         self._waiting: list[Judged] = []
         self._waiting_pairs = 0
         self._status = LogStatus("on" if monitoring.log_share else "off")
+        self._looked = False
         self._unsaid = 0
         self._silent_until = 0.0
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nli-predictions", daemon=True)
+        self._writer = Writer("nli-predictions", FLUSH_SECONDS, self._flush)
 
     def start(self) -> None:
         """Begin to write; the second time does nothing."""
-        if self._settings.log_share and self._thread.ident is None:
-            self._thread.start()
+        if self._settings.log_share:
+            self._writer.start()
 
     def put(self, judged: Judged) -> None:
         """Hand over the answers to a request. Never blocks, never fails."""
@@ -101,25 +99,19 @@ class PredictionLog:
         """Tell how the log is doing."""
         with self._lock:
             status = self._status
-        ended = self._thread.ident is not None and not self._thread.is_alive()
-        return replace(status, state="ended") if ended else status
+        return replace(status, state="ended") if self._writer.ended else status
 
     def close(self) -> None:
-        """Write what waits, within `CLOSE_SECONDS`, and end the thread."""
-        self._ending.set()
-        if self._thread.ident is not None:
-            self._thread.join(CLOSE_SECONDS)
+        """Write what waits, for a few seconds at most, and end the thread."""
+        self._writer.close()
 
-    def _run(self) -> None:
-        self._store([])  # only looks: the status is right before the first answer
-        ending = False
-        while not ending:
-            ending = self._ending.wait(FLUSH_SECONDS)
-            with self._lock:
-                batch, self._waiting, self._waiting_pairs = self._waiting, [], 0
-                waiting = self._status.state == "waiting"
-            if batch or waiting:
-                self._store(batch)
+    def _flush(self) -> None:
+        with self._lock:
+            batch, self._waiting, self._waiting_pairs = self._waiting, [], 0
+            look = self._status.state == "waiting" or not self._looked
+        self._looked = True  # once before the first answer, so that the status is right
+        if batch or look:
+            self._store(batch)
 
     def _store(self, batch: Sequence[Judged]) -> None:
         rows = [row for judged in batch for row in rows_of(judged, self._settings)]

@@ -19,6 +19,7 @@ from lyra_nli.errors import LyraNliError
 from lyra_nli.monitoring import shadow_rows as rows
 from lyra_nli.monitoring.shadow_edges import AT_ONCE, edges_named, edges_of
 from lyra_nli.monitoring.shadow_rows import JudgedTwice, Period, Row
+from lyra_nli.monitoring.writer import Writer
 from lyra_nli.records import Pair
 from lyra_nli.registry.trial_rows import Trial
 from lyra_nli.settings import MonitoringSettings, StorageSettings
@@ -39,7 +40,6 @@ MAX_WAITING: Final = 1_000
 """When as many pairs in dispute wait to be written, what comes is only counted."""
 
 BUSY_SECONDS: Final = 5.0
-CLOSE_SECONDS: Final = 10.0
 
 
 class ShadowLog:
@@ -57,8 +57,7 @@ class ShadowLog:
         self._periods: dict[tuple[str, str], Period] = {}
         self._unwritten: dict[str, Period] = {}
         self._disputed: list[JudgedTwice] = []
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nli-shadows", daemon=True)
+        self._writer = Writer("nli-shadows", FLUSH_SECONDS, self._try)
         self._looked_at = 0
         self._look_from = time.monotonic() + LOOK_SECONDS
         self.problem = ""
@@ -77,15 +76,12 @@ class ShadowLog:
             self._period(trial, one).skipped += 1
 
     def close(self) -> None:
-        """Write what waits, within `CLOSE_SECONDS`, and end the thread."""
-        self._ending.set()
-        if self._thread.ident is not None:
-            self._thread.join(CLOSE_SECONDS)
+        """Write what waits, for a few seconds at most, and end the thread."""
+        self._writer.close()
 
     def _period(self, trial: Trial, one: str) -> Period:
         """The row that counts now, begun if need be; under the lock."""
-        if self._thread.ident is None and not self._ending.is_set():
-            self._thread.start()
+        self._writer.start()
         period = self._periods.get((trial.id, one))
         if period is None or time.monotonic() - period.began > PERIOD_SECONDS:
             period = Period(trial, one, time.monotonic())
@@ -93,16 +89,13 @@ class ShadowLog:
         self._unwritten[period.id] = period
         return period
 
-    def _run(self) -> None:
-        ending = False
-        while not ending:
-            ending = self._ending.wait(FLUSH_SECONDS)
-            try:
-                self._flush()
-            except (LyraNliError, OSError) as error:
-                if str(error) != self.problem:
-                    logger.warning("what a shadow says was not written: %s", error)
-                self.problem = str(error)
+    def _try(self) -> None:
+        try:
+            self._flush()
+        except (LyraNliError, OSError) as error:
+            if str(error) != self.problem:
+                logger.warning("what a shadow says was not written: %s", error)
+            self.problem = str(error)
 
     def _flush(self) -> None:
         with self._lock:
