@@ -1,34 +1,107 @@
-"""Judging one request: logits of the versions that were chosen for its pairs -> judgements."""
+"""Judging: pairs and the versions that were chosen for them -> judgements.
+
+Two threads do the work: *texts* turns texts into tokens, *inference* runs every forward pass, of
+batches across requests (torch itself uses all cores).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from lyra_nli.errors import AdapterInvalidError, ModelError
+from lyra_nli.errors import AdapterInvalidError, InputError, ModelError
 from lyra_nli.labels import LABELS
+from lyra_nli.ml_server.batching import Batcher
+from lyra_nli.ml_server.cache import Cache
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.slot import Slot
+from lyra_nli.ml_server.threads import on
 from lyra_nli.models.judge import judgements, softmax
-from lyra_nli.models.windows import Windows
-from lyra_nli.records import Judgement
+from lyra_nli.models.windows import Windows, cut
+from lyra_nli.records import Judgement, Pair
+from lyra_nli.settings import ServerSettings
 
 
-def judged(
+class Judging:
+    """Asks models: what was asked before is remembered, the rest judged in batches."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        threads = settings.threads or torch.get_num_threads()
+        self._inference = ThreadPoolExecutor(
+            1, "nli-inference", initializer=torch.set_num_threads, initargs=(threads,)
+        )
+        self._texts = ThreadPoolExecutor(1, "nli-texts")
+        self._batcher = Batcher(self._inference, settings)
+        self._most_rows = settings.queue_pairs
+        self._cache = Cache(settings.cache_pairs)
+        self._repeats = settings.cache_pairs > 0  # those need no room
+
+    async def close(self) -> None:
+        """Finish what runs, drop what waits, and end the threads."""
+        for executor in (self._texts, self._inference):
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+    async def judged(
+        self,
+        slot: Slot,
+        chosen: Sequence[Served],
+        pairs: Sequence[Pair],
+        overlap: int | None = None,
+        *,
+        background: bool = False,
+    ) -> tuple[list[Judgement], float]:
+        """Judge pairs; tells too when the turn of the first row came (`time.monotonic`).
+
+        Args:
+            chosen: who judges each pair.
+            overlap: of the windows that long premises are judged by, tokens; None: they are cut.
+            background: between the batches of those who wait.
+
+        Raises:
+            InputError: more windows than are judged at once, or pairs that can't be judged.
+            BusyError: too many pairs wait already.
+            AdapterInvalidError, ModelError: a version, or the base, answers with NaN.
+        """
+        if not background and not self._repeats:
+            self._batcher.check_room(len(pairs))  # before their texts are read for nothing
+        windows = await on(self._texts, cut, slot.base, pairs, overlap)
+        if len(windows.rows) > max(self._most_rows, len(pairs)):
+            raise InputError(
+                f"{len(windows.rows)} windows in one request, at most {self._most_rows} are judged",
+                hint="Send the long premises in several requests, or raise ml_server.queue_pairs.",
+            )
+        rows, judges = windows.rows, [chosen[pair] for pair in windows.owners]
+        known = {
+            i: logits
+            for i, (served, row) in enumerate(zip(judges, rows, strict=True))
+            if (logits := self._cache.get(served, row)) is not None
+        }
+        asked = [i for i in range(len(rows)) if i not in known]
+        began = time.monotonic()
+        if asked:
+            own, versions = [rows[i] for i in asked], [judges[i] for i in asked]
+            variants = [served.variant for served in versions]
+            said, began = await self._batcher.logits(
+                slot.engine, own, variants, background=background
+            )
+            self._cache.put(versions, own, said)
+            known |= zip(asked, said, strict=True)
+        logits = torch.stack([known[i] for i in range(len(rows))])
+        return _judgements(slot, chosen, windows, logits), began
+
+
+def _judgements(
     slot: Slot, chosen: Sequence[Served], windows: Windows, logits: torch.Tensor
 ) -> list[Judgement]:
     """Turn logits [rows, classes], in the model's own order, into judgements.
 
-    Args:
-        chosen: who judged each pair.
-        windows: the rows that were judged.
-
-    Raises:
-        AdapterInvalidError, ModelError: a version, or the base, answers with NaN: it is refused
-            rather than passed on.
+    NaN is refused rather than passed on.
     """
     probabilities = softmax(logits[:, list(slot.base.labels.order)].numpy())
     for owner, row in zip(windows.owners, probabilities, strict=True):

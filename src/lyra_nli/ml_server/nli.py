@@ -1,49 +1,39 @@
 """NLIService: judges pairs with a base or with an adapter version of it, and changes versions.
 
-Three threads do the work, so that the event loop never waits for a model:
-
-- *texts* turns texts into tokens;
-- *inference* runs every forward pass, of batches across requests (torch itself uses all cores);
-- *loader* reads models and versions and is the only one that changes what is current, so that
-  two changes never race. Requests go on being answered meanwhile.
+The event loop never waits for a model: `Judging` has threads that judge, and a *loader* reads
+models and versions. It is the only thread that changes what is current, so that two changes never
+race. Requests go on being answered meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final, ParamSpec, TypeVar
-
-import torch
+from typing import Any, Final
 
 from lyra_nli.errors import AdapterError, InputError, LyraNliError, ModelError
 from lyra_nli.ml_server.bases import Bases, Change
-from lyra_nli.ml_server.batching import Batcher
-from lyra_nli.ml_server.cache import Cache
 from lyra_nli.ml_server.deadline import deadline
-from lyra_nli.ml_server.judging import judged
+from lyra_nli.ml_server.judging import Judging
 from lyra_nli.ml_server.observer import Observer, Timing
 from lyra_nli.ml_server.question import ACTIVE, Answer, Opinion, Question, at
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Slot
 from lyra_nli.ml_server.source import RegistrySource
+from lyra_nli.ml_server.threads import on
 from lyra_nli.ml_server.trying import Trying
 from lyra_nli.ml_server.watching import Watcher
-from lyra_nli.models.windows import cut
 from lyra_nli.monitoring.shadow_log import ShadowLog
 from lyra_nli.records import BASE, Judgement, Pair
 from lyra_nli.registry.versions import Version
 from lyra_nli.settings import Settings
 
 UNLOAD_REASON: Final = "POST /nli/adapter/unload"
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class NLIService:
@@ -62,17 +52,9 @@ class NLIService:
         self.watcher = Watcher(settings)
         self._source = RegistrySource(settings)
         self._bases = Bases(settings, self._source)
-        threads = settings.ml_server.threads or torch.get_num_threads()
-        self._inference = ThreadPoolExecutor(
-            1, "nli-inference", initializer=torch.set_num_threads, initargs=(threads,)
-        )
+        self._judging = Judging(settings.ml_server)
         self._loader = ThreadPoolExecutor(1, "nli-loader")
-        self._texts = ThreadPoolExecutor(1, "nli-texts")
         self._deadline_seconds = settings.ml_server.deadline_seconds
-        self._batcher = Batcher(self._inference, settings.ml_server)
-        self._most_rows = settings.ml_server.queue_pairs
-        self._cache = Cache(settings.ml_server.cache_pairs)
-        self._repeats = settings.ml_server.cache_pairs > 0  # those need no room
         self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
         self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
         self.ready = False
@@ -86,8 +68,8 @@ class NLIService:
         """
         self.observer.start()
         try:
-            slot = await _on(self._loader, self._bases.loaded, self._nli.fast_model)
-            await self._judged(slot, [slot.current], [PROBE])
+            slot = await on(self._loader, self._bases.loaded, self._nli.fast_model)
+            await self._judging.judged(slot, [slot.current], [PROBE])
         except LyraNliError as error:
             if not self.ready:  # a server that judges is not broken by one that comes at a bad time
                 self.startup_error = str(error)
@@ -99,8 +81,8 @@ class NLIService:
         """Finish what runs, drop what waits, and end all threads."""
         self.ready = False
         await self._shadow.close()
-        for executor in (self._loader, self._texts, self._inference):
-            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._loader.shutdown, wait=True, cancel_futures=True)
+        await self._judging.close()
         await asyncio.to_thread(self.observer.close)
         await asyncio.to_thread(self._shadow_log.close)
 
@@ -173,7 +155,7 @@ class NLIService:
             AdapterError: the registry refuses, for instance a rejected version without reason.
             StorageError: there is no database, or it can't be written.
         """
-        return await _on(self._loader, self._bases.activate, adapter, who, reason)
+        return await on(self._loader, self._bases.activate, adapter, who, reason)
 
     async def unload(self, *, who: str = "http", reason: str = "") -> Change:
         """Serve the untouched bases again, here and for all who share the registry.
@@ -181,11 +163,11 @@ class NLIService:
         Raises:
             StorageError: the registry can't be written.
         """
-        return await _on(self._loader, self._bases.deactivate, who, reason or UNLOAD_REASON)
+        return await on(self._loader, self._bases.deactivate, who, reason or UNLOAD_REASON)
 
     async def follow(self) -> None:
         """Serve what the registry calls active now; ``status`` tells of failures."""
-        await _on(self._loader, self._bases.follow)
+        await on(self._loader, self._bases.follow)
 
     def following_ended(self, error: BaseException) -> None:
         """Tell in ``status`` that a bug ended the following; what is served stays."""
@@ -227,7 +209,7 @@ class NLIService:
             if not question.pairs:
                 return Opinion(slot, question, [], [], None)
             asked = time.monotonic()
-            judge = partial(self._judged, overlap=question.overlap)
+            judge = partial(self._judging.judged, overlap=question.overlap)
             own = question.unnamed(canary.served, chosen) if canary else []
             with self.observer.queued():
                 if canary and own:
@@ -261,45 +243,10 @@ class NLIService:
     async def _again(self, slot: Slot, served: Served, pair: Pair) -> tuple[Judgement, float]:
         """Judge a pair between two batches; tells too how many seconds the model took."""
         overlap = self._nli.overlap(None)
-        [judgement], began = await self._judged(slot, [served], [pair], overlap, background=True)
+        [judgement], began = await self._judging.judged(
+            slot, [served], [pair], overlap, background=True
+        )
         return judgement, time.monotonic() - began
-
-    async def _judged(
-        self,
-        slot: Slot,
-        chosen: Sequence[Served],
-        pairs: Sequence[Pair],
-        overlap: int | None = None,
-        *,
-        background: bool = False,
-    ) -> tuple[list[Judgement], float]:
-        """Judge; tells too when the turn of the first row came."""
-        if not background and not self._repeats:
-            self._batcher.check_room(len(pairs))  # before their texts are read for nothing
-        windows = await _on(self._texts, cut, slot.base, pairs, overlap)
-        if len(windows.rows) > max(self._most_rows, len(pairs)):
-            raise InputError(
-                f"{len(windows.rows)} windows in one request, at most {self._most_rows} are judged",
-                hint="Send the long premises in several requests, or raise ml_server.queue_pairs.",
-            )
-        rows, judges = windows.rows, [chosen[pair] for pair in windows.owners]
-        known = {
-            i: logits
-            for i, (served, row) in enumerate(zip(judges, rows, strict=True))
-            if (logits := self._cache.get(served, row)) is not None
-        }
-        asked = [i for i in range(len(rows)) if i not in known]
-        began = time.monotonic()
-        if asked:
-            own, versions = [rows[i] for i in asked], [judges[i] for i in asked]
-            variants = [served.variant for served in versions]
-            said, began = await self._batcher.logits(
-                slot.engine, own, variants, background=background
-            )
-            self._cache.put(versions, own, said)
-            known |= zip(asked, said, strict=True)
-        logits = torch.stack([known[i] for i in range(len(rows))])
-        return judged(slot, chosen, windows, logits), began
 
     async def _slot(self, use_slow: bool) -> Slot:
         name = self._nli.slow_model if use_slow else self._nli.fast_model
@@ -307,7 +254,7 @@ class NLIService:
         if slot is not None:
             return slot
         if use_slow:
-            return await _on(self._loader, self._bases.loaded, name)
+            return await on(self._loader, self._bases.loaded, name)
         if self.startup_error:
             raise ModelError(self.startup_error)
         raise ModelError(f"the model {name} is still loading", hint="GET /readyz tells when.")
@@ -329,7 +276,7 @@ class NLIService:
         for name, version in versions.items():
             resident = slot.resident(version)
             if resident is None:
-                resident = await _on(self._loader, self._bases.make_resident, slot, version)
+                resident = await on(self._loader, self._bases.make_resident, slot, version)
             chosen[name] = resident
         return chosen
 
@@ -342,9 +289,3 @@ def _check_base(versions: Iterable[Version], base_model: str) -> None:
             problems=[f"{v.name} is a version of {v.base_model}" for v in foreign],
             hint="Change use_slow, or name a version of the right base (GET /nli/adapters).",
         )
-
-
-async def _on(
-    executor: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    return await asyncio.wrap_future(executor.submit(work, *args, **kwargs))

@@ -139,7 +139,7 @@ def test_a_request_finishes_on_the_version_it_started_with(world: World) -> None
 
     async def work(service: NLIService) -> None:
         busy, held = threading.Event(), threading.Event()
-        service._inference.submit(lambda: (held.set(), busy.wait(10)))
+        service._judging._inference.submit(lambda: (held.set(), busy.wait(10)))
         held.wait(10)
         before = asyncio.create_task(service.judge(PAIRS))
         await asyncio.sleep(0)  # it has chosen the base, and waits for the inference thread

@@ -150,13 +150,13 @@ class TestWindows:
     def test_every_window_counts_in_the_queue(self, world: World) -> None:
         async def work(service: NLIService) -> None:
             counted: list[int] = []
-            logits = service._batcher.logits
+            logits = service._judging._batcher.logits
 
             async def counting(engine, rows, variants, **how):
                 counted.append(len(rows))
                 return await logits(engine, rows, variants, **how)
 
-            service._batcher.logits = counting  # type: ignore[method-assign, assignment]
+            service._judging._batcher.logits = counting  # type: ignore[method-assign, assignment]
             answer = await service.judge([LONG, PAIRS[0]], windows=True)
             assert counted == [answer.judgements[0].windows + 1]
 
@@ -167,7 +167,7 @@ class TestDeadline:
     def test_a_requests_own_deadline(self, world: World) -> None:
         async def work(service: NLIService) -> None:
             busy, held = threading.Event(), threading.Event()
-            service._inference.submit(lambda: (held.set(), busy.wait(10)))
+            service._judging._inference.submit(lambda: (held.set(), busy.wait(10)))
             held.wait(10)
             patient = asyncio.create_task(service.judge(PAIRS))
             with pytest.raises(LateError, match=r"0\.05 seconds") as error:
@@ -197,7 +197,7 @@ class TestDeadline:
 
         async def work(service: NLIService) -> None:
             busy, held = threading.Event(), threading.Event()
-            service._inference.submit(lambda: (held.set(), busy.wait(10)))
+            service._judging._inference.submit(lambda: (held.set(), busy.wait(10)))
             held.wait(10)
             with pytest.raises(LateError, match=r"0\.05 seconds, ml_server"):
                 await service.judge(PAIRS, deadline_seconds=60.0)

@@ -88,7 +88,7 @@ class TestIdle:
         async def work(service: NLIService) -> None:
             await service.judge(PAIRS[:1], use_slow=True)
             busy, held = threading.Event(), threading.Event()
-            service._inference.submit(lambda: (held.set(), busy.wait(10)))
+            service._judging._inference.submit(lambda: (held.set(), busy.wait(10)))
             held.wait(10)
             asking = asyncio.create_task(service.judge(PAIRS, use_slow=True))
             await asyncio.sleep(0.05)
