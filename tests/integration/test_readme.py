@@ -19,6 +19,9 @@ from lyra_nli.cli.main import cli
 from lyra_nli.demo.server import running_server, wait_for_version
 from lyra_nli.feedback.importing import read_rows
 from lyra_nli.ml_server.main import create_app
+from lyra_nli.models.adapter import read_adapter
+from lyra_nli.models.base import load_base
+from lyra_nli.models.judge import Judge
 
 pytestmark = pytest.mark.integration
 
@@ -86,8 +89,23 @@ def test_the_commands_work_in_their_order(tmp_path: Path) -> None:
     assert "240 reviews imported" in outputs["lyra-nli import reviews.jsonl"]
     assert "training is due" in outputs["lyra-nli due"]
     assert "2 pairs put into the review queue" in outputs["lyra-nli enqueue asked.jsonl"]
+    assert_merged_alike(tmp_path, settings.nli.fast_model)
     reproduced = run("lyra-nli train --reproduce v1", tmp_path, environment)
     assert "the same bytes" in reproduced.stdout, reproduced.stderr
+
+
+def assert_merged_alike(folder: Path, base: str) -> None:
+    """Without the server: what PEFT merges answers as the version does."""
+    [code] = [block for block in blocks("python", HTTP) if "PeftModel" in block]
+    assert "cross-encoder/nli-deberta-v3-xsmall" in code
+    ask(code.replace("cross-encoder/nli-deberta-v3-xsmall", base), "", folder)
+    pairs = [row.pair for row in read_rows(folder / "reviews.jsonl")[0]][:40]
+    merged = Judge(load_base(str(folder / "merged"))).judge(pairs)
+    plain = Judge(load_base(base))
+    adapter = read_adapter(plain.base, folder / "adapters" / "lora-lyra-v1")
+    for one, other in zip(merged, plain.adapted(adapter, "v1").judge(pairs), strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    assert [each.label for each in plain.judge(pairs)] != [each.label for each in merged]
 
 
 def ask(code: str, url: str, folder: Path) -> str:
