@@ -270,7 +270,7 @@ class TrainingSettings(Section):
     strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.5, 0.7, 0.85, 1.0),
         min_length=1,
-        description="of the adapter, to choose from by rows it did not learn from",
+        description="scales of the adapter; the best on rows that it did not learn from is taken",
     )
     folds: int = Field(
         5, ge=0, description="parts for out-of-fold answers; 0: the dev split chooses the strength"
@@ -314,7 +314,7 @@ class GateSettings(Section):
         description="chance of being wrong, shared by all looks at the same rows",
     )
     worthwhile_gain: float = Field(
-        0.03, gt=0, lt=1, description="gain of accuracy that more reviews are asked for"
+        0.03, gt=0, lt=1, description="the smallest gain worth detecting: how many more reviews are asked for"
     )
     enforce_groups: bool = Field(
         False, description="true: a label, page, domain or claim that is clearly harmed fails"
@@ -327,7 +327,7 @@ class GateSettings(Section):
 
 
 class MonitoringSettings(Section):
-    """What the server remembers of its answers, and who may watch."""
+    """What the server remembers of its answers, and when it raises an alert."""
 
     log_share: Share = Field(1.0, description="of the judged pairs; 0: no log of predictions")
     log_texts: bool = Field(False, description="keep premise and hypothesis in the log")
