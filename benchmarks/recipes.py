@@ -18,6 +18,7 @@ measured and does not measure it again. Jobs run side by side, one thread each.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 from collections import defaultdict
@@ -61,35 +62,10 @@ GRID: Mapping[str, dict[str, Any]] = {
     "no warm-up": {"warmup_fraction": 0.0},
     "warm-up 0.3": {"warmup_fraction": 0.3},
     "dropout 0.1": {"dropout": 0.1},
-    "learning rate 0.002, replay 500": {"learning_rate": 2e-3, "replay_rows": 500},
     "replay pull 10": {"replay_pull": 10.0},
-    "replay pull 30": {"replay_pull": 30.0},
-    "learning rate 0.002, replay pull 10": {"learning_rate": 2e-3, "replay_pull": 10.0},
-    "4 layers, learning rate 0.002": {"layers": 4, "learning_rate": 2e-3},
-    "4 layers, learning rate 0.002, replay pull 10": {
-        "layers": 4,
-        "learning_rate": 2e-3,
-        "replay_pull": 10.0,
-    },
-    "4 layers, learning rate 0.004, replay pull 10": {
-        "layers": 4,
-        "learning_rate": 4e-3,
-        "replay_pull": 10.0,
-    },
-    "4 layers, 2 epochs, learning rate 0.004, replay pull 10": {
-        "layers": 4,
-        "epochs": 2,
-        "learning_rate": 4e-3,
-        "replay_pull": 10.0,
-    },
-    "learning rate 0.004, replay pull 10": {"learning_rate": 4e-3, "replay_pull": 10.0},
-    "5 epochs, learning rate 0.002, replay pull 10": {
-        "epochs": 5,
-        "learning_rate": 2e-3,
-        "replay_pull": 10.0,
-    },
 }
-"""What each recipe has otherwise than the default; with ``rank`` goes what keeps alpha / rank."""
+"""The default's neighbours, one knob each; with ``rank`` goes what keeps alpha / rank. Any other
+recipe is spelled out: ``layers=4 learning_rate=0.002``."""
 
 INVENTED = {"demo": (7, 0.5), "trials": (21, 1.0), "programmes": (22, 0.0)}
 """Seed and share of trials; the demo's own share is in its text."""
@@ -126,7 +102,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--group", default="topic", help="its column to group by")
     parser.add_argument("--general", type=Path, help="JSONL of general NLI")
     parser.add_argument("--domains", nargs="+", help="some of them")
-    parser.add_argument("--recipes", nargs="+", choices=GRID, default=list(GRID))
+    parser.add_argument("--recipes", nargs="+", type=named, default=list(GRID))
     parser.add_argument("--reviews", type=int, default=REVIEWS)
     parser.add_argument("--seeds", type=int, default=3)
     add_options(parser)
@@ -141,6 +117,27 @@ def read_options() -> argparse.Namespace:
     return options
 
 
+def named(text: str) -> str:
+    """A name of `GRID`, or settings that exist, as `changes_of` reads them."""
+    try:
+        unknown = set(changes_of(text)) - {*TrainingSettings.model_fields, "replay_rows"}
+    except ValueError:
+        unknown = {text}
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(unknown))}: say setting=value, several with blanks between; or one "
+            f"of {', '.join(GRID)}"
+        )
+    return text
+
+
+def changes_of(text: str) -> dict[str, Any]:
+    """What a recipe has otherwise than the default."""
+    if text in GRID:
+        return dict(GRID[text])
+    return {name: json.loads(value) for name, value in (each.split("=") for each in text.split())}
+
+
 def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
     """All jobs, so that what is done first can be compared first."""
     for seed in range(options.seeds):
@@ -152,7 +149,7 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Train once and judge the other half of the domain."""
     ground = prepare(job.domain, options.data, options.group, options.general)
     task = make_task(ground, job.seed, job.reviews)
-    changes = dict(GRID[job.recipe])
+    changes = changes_of(job.recipe)
     usual = DatasetSettings().replayed(len(task.reviewed))
     replay = replay_rows(job.seed)[0][: changes.pop("replay_rows", usual)]
     changes |= {"seed": job.seed, "threads": 1}
@@ -198,7 +195,7 @@ def table(cells: Sequence[dict[str, dict[str, Any]]]) -> Iterator[str]:
         "| against the default | fixed | broken | ECE | general | seconds |"
     )
     yield "|---" * 12 + "|"
-    for recipe in GRID:
+    for recipe in known_recipes(cells):
         mine = [cell for cell in cells if recipe in cell]
         if not mine:
             continue
@@ -216,6 +213,11 @@ def table(cells: Sequence[dict[str, dict[str, Any]]]) -> Iterator[str]:
         )
 
 
+def known_recipes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those that were measured, the neighbours first."""
+    return list(dict.fromkeys([*GRID, *(name for cell in cells for name in cell)]))
+
+
 def difference(cells: Sequence[dict[str, dict[str, Any]]], recipe: str, name: str) -> str:
     """Mean difference to the default on the same rows, and its standard error."""
     if recipe == "default":
@@ -227,7 +229,7 @@ def difference(cells: Sequence[dict[str, dict[str, Any]]], recipe: str, name: st
 
 def mean_ranks(cells: Sequence[dict[str, dict[str, Any]]]) -> dict[str, float]:
     """Mean rank by Brier score, 1 is best, of the recipes that every cell has."""
-    shared = [recipe for recipe in GRID if all(recipe in cell for cell in cells)]
+    shared = [name for name in known_recipes(cells) if all(name in cell for cell in cells)]
     places: dict[str, list[int]] = defaultdict(list)
     for cell in cells:
         for place, recipe in enumerate(sorted(shared, key=lambda name: cell[name]["brier"]), 1):
