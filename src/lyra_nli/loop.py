@@ -153,7 +153,8 @@ def train(
     if promoted or promote_reason:
         with clock.step("activation"):
             reason = promote_reason or f"gate: {verdict.sentence}"
-            registry.activate(version.name, who=who, reason=reason)
+            over = () if promote_reason else (verdict.active,)
+            registry.activate(version.name, who=who, reason=reason, only_over=over)
         outcome.activated = True
     return outcome
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lyra_nli.errors import InputError
+from lyra_nli.feedback.fields import fault
 from lyra_nli.hosts import site_of
 from lyra_nli.loop import load_base_for
 from lyra_nli.models.adapter import read_adapter
@@ -218,17 +219,26 @@ def _answer(judgement: Judgement) -> dict[str, Any]:
 def _parse(line: str) -> tuple[dict[str, Any], list[str]]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {}, [f"not JSON: {error}"]
     if not isinstance(row, dict):
         return {}, ["not a JSON object"]
-    missing = [] if str(row.get("pair_id") or "").strip() else ["pair_id is missing"]
     wrong = [
         f"{name} is no text"
         for name in ("adapter", "source_url")
         if not isinstance(row.get(name) or "", str)
     ]
-    return row, [*missing, *wrong, *_text_problems(row)]
+    return row, [*_id_problems(row.get("pair_id")), *wrong, *_text_problems(row)]
+
+
+def _id_problems(pair_id: object) -> Iterator[str]:
+    """Whole numbers are ids, too; `read_pairs` makes texts of them."""
+    if pair_id is None or not str(pair_id).strip():
+        yield "pair_id is missing"
+    elif isinstance(pair_id, bool) or not isinstance(pair_id, str | int):
+        yield "pair_id is neither text nor a whole number"
+    elif isinstance(pair_id, str) and (found := fault(pair_id, MAX_TEXT_CHARS)):
+        yield f"pair_id {found}"
 
 
 def _text_problems(row: dict[str, Any]) -> Iterator[str]:

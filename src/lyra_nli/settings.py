@@ -314,7 +314,10 @@ class GateSettings(Section):
         description="chance of being wrong, shared by all looks at the same rows",
     )
     worthwhile_gain: float = Field(
-        0.03, gt=0, lt=1, description="the smallest gain worth detecting: how many more reviews are asked for"
+        0.03,
+        gt=0,
+        lt=1,
+        description="the smallest gain worth detecting: how many more reviews are asked for",
     )
     enforce_groups: bool = Field(
         False, description="true: a label, page, domain or claim that is clearly harmed fails"

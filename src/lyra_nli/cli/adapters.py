@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lyra_nli.cli.options import (
+    any_base_option,
     base_option,
     json_option,
     open_workspace,
@@ -17,6 +18,7 @@ from lyra_nli.cli.options import (
     who,
 )
 from lyra_nli.cli.shadow import shadow_eval
+from lyra_nli.errors import AdapterError
 
 if TYPE_CHECKING:
     from lyra_nli.registry.rows import Event, Version
@@ -34,7 +36,7 @@ adapters.add_command(shadow_eval, "compare")
 
 @adapters.command("list")
 @place_options
-@base_option
+@any_base_option
 @json_option
 def list_versions(config: Path | None, db: str | None, base: str | None, as_json: bool) -> None:
     """All versions, with their verdict and aliases."""
@@ -115,9 +117,17 @@ def verify(name: str | None, config: Path | None, db: str | None) -> None:
     """Check the files of a version (or of all) against its manifest."""
     registry = open_workspace(config, db, read_only=True).registry
     names = [name] if name else [version.name for version in registry.list()]
+    damaged = []
     for each in names:
-        manifest = registry.verify(each)
-        click.echo(f"{manifest.name}: {len(manifest.files)} files match the manifest")
+        try:
+            manifest = registry.verify(each)
+        except AdapterError as error:
+            damaged.append(error)
+            click.echo(f"{each}: {error}", err=True)
+        else:
+            click.echo(f"{manifest.name}: {len(manifest.files)} files match the manifest")
+    if damaged:
+        raise damaged[0]
 
 
 @adapters.command()
@@ -142,7 +152,7 @@ def export(name: str, destination: Path, config: Path | None, db: str | None) ->
 
 @adapters.command()
 @place_options
-@base_option
+@any_base_option
 @json_option
 def history(config: Path | None, db: str | None, base: str | None, as_json: bool) -> None:
     """Who changed what serves or is on trial, when and why."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lyra_nli.cli.options import (
+    any_base_option,
     base_option,
     json_option,
     open_workspace,
@@ -63,7 +64,7 @@ def calibration() -> None:
 @calibration.command("show")
 @click.argument("version", required=False)
 @place_options
-@base_option
+@any_base_option
 @json_option
 def show(
     version: str | None, config: Path | None, db: str | None, base: str | None, as_json: bool
@@ -94,7 +95,7 @@ def show(
 @click.option("--to", type=click.IntRange(min=0), help="this one; 0: none [the one before]")
 @click.option("--reason", required=True, help="why; kept in the history")
 @place_options
-@base_option
+@any_base_option
 @json_option
 def rollback(
     version: str | None,

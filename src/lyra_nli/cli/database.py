@@ -18,15 +18,13 @@ def db() -> None:
 @place_options
 def init(config: Path | None, db: str | None) -> None:
     """Make a new database with Lyra's tables and ours."""
+    from lyra_nli.storage.engine import shown
     from lyra_nli.storage.upgrade import init_database
 
     location = read_settings(config, db).storage.database_path
     made = init_database(location)
-    click.echo(
-        f"{location}: {len(made)} tables, columns and indexes made"
-        if made
-        else f"{location}: nothing to do"
-    )
+    done = f"{len(made)} tables, columns and indexes made" if made else "nothing to do"
+    click.echo(f"{shown(location)}: {done}")
 
 
 @db.command("upgrade")
@@ -34,11 +32,12 @@ def init(config: Path | None, db: str | None) -> None:
 @click.option("--yes", is_flag=True, help="do not ask")
 def upgrade_command(config: Path | None, db: str | None, yes: bool) -> None:
     """Add what is missing to an existing Lyra database; never rename, drop or rewrite."""
+    from lyra_nli.storage.engine import shown
     from lyra_nli.storage.upgrade import plan_upgrade, upgrade
 
     settings = read_settings(config, db)
     plan = plan_upgrade(open_engine(settings, read_only=True))
-    location = settings.storage.database_path
+    location = shown(settings.storage.database_path)
     if not plan:
         click.echo(f"{location}: nothing to do")
         return

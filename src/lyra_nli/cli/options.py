@@ -29,6 +29,9 @@ config_option = click.option(
 base_option = click.option(
     "--base", metavar="MODEL", help="Hub id, local folder or `starter` [settings: nli.fast_model]"
 )
+any_base_option = click.option(
+    "--base", metavar="MODEL", help="Hub id, local folder or `starter` [default: all of them]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 

@@ -110,6 +110,8 @@ def export_reviews(
     for line in result.left_out:
         click.echo(f"left out: {line}", err=True)
     click.echo(f"{result.exported} reviews exported, {len(result.left_out)} left out")
+    if result.second:
+        click.echo(f"{result.second} second verdicts on them stay behind: no format holds them")
 
 
 @contextmanager

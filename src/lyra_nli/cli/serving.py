@@ -56,8 +56,8 @@ def predict(
 
     A row of a file may name the `adapter` that judges it, or the `source_url` of its premise.
     """
-    single = premise is not None and hypothesis is not None
-    if single == (file is not None) or (out is not None and file is None):
+    texts = [text for text in (premise, hypothesis) if text is not None]
+    if len(texts) != (0 if file else 2) or (out is not None and file is None):
         raise InputError("give either --premise and --hypothesis, or --file [--out]")
     from lyra_nli import prediction
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from lyra_nli.cli.gate import NOT_PASSED, print_verdict
 from lyra_nli.cli.options import base_option, open_workspace, place_options, print_json, who
@@ -65,6 +66,9 @@ def train(
     Exit code 0: passed the gate (or not due, with --if-due); 1: not due; 9: trained, but the
     gate did not pass it.
     """
+    if reproduce:
+        _reproduce(config, db, reproduce, as_json)
+        return
     if (force or promote_anyway) and not reason.strip():
         raise InputError("--force and --promote-anyway need --reason TEXT: the history keeps it")
     if no_activate and promote_anyway:
@@ -84,12 +88,6 @@ def train(
             "a search and a warm start do not go together",
             hint="A search tries adapters of other shapes, a warm start has one already.",
         )
-    if reproduce:
-        from lyra_nli.reproduction import reproduce as train_again
-
-        version = train_again(workspace, reproduce)
-        click.echo(f"{version.name}: trained again, the same bytes")
-        return
     base = base or workspace.settings.nli.fast_model
     if not force and not domain and not _is_due(workspace, base, as_json):
         if if_due:
@@ -115,6 +113,27 @@ def train(
     else:
         _print(outcome)
     sys.exit(0 if outcome.verdict.outcome == "pass" or promote_anyway else NOT_PASSED)
+
+
+def _reproduce(config: Path | None, db: str | None, name: str, as_json: bool) -> None:
+    context = click.get_current_context()
+    given = {
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    }
+    if others := sorted(given - {"--reproduce", "--config", "--db", "--json"}):
+        raise InputError(
+            f"--reproduce goes without {', '.join(others)}",
+            hint="It trains as the version's own manifest tells.",
+        )
+    from lyra_nli.reproduction import reproduce
+
+    version = reproduce(open_workspace(config, db), name)
+    if as_json:
+        print_json({"version": version.name, "same_bytes": True})
+    else:
+        click.echo(f"{version.name}: trained again, the same bytes")
 
 
 def summary(outcome: Outcome) -> dict[str, object]:

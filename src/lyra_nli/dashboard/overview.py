@@ -18,7 +18,7 @@ from lyra_nli.feedback.reviews import today as reviewed_since
 from lyra_nli.monitoring.overview import Overview
 from lyra_nli.monitoring.overview import overview as look_over
 from lyra_nli.monitoring.shares import Share
-from lyra_nli.storage.engine import now
+from lyra_nli.storage.engine import now, shown
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.tables import nli_calibrations, nli_prediction_counts
 from lyra_nli.training.due import Condition
@@ -41,7 +41,7 @@ def overview(view: View) -> Fields:
     found = _look(view)
     today = _today(view)
     fields: Fields = {
-        "database": view.settings.storage.database_path,
+        "database": shown(view.settings.storage.database_path),
         "today": today,
         "loop": stations(view, found, today),
     }

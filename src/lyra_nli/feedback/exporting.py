@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lyra_nli.feedback.formats import Format, format_for, is_datasets_folder
 from lyra_nli.feedback.known import export_id
 from lyra_nli.feedback.label_studio import to_task
 from lyra_nli.feedback.rows import parse_row
+from lyra_nli.feedback.seconds import second_looks
 from lyra_nli.records import Review
 from lyra_nli.storage.engine import new_id, read, utc
 from lyra_nli.storage.generation import inspect_database
@@ -39,10 +41,12 @@ class ExportResult:
         exported: rows in the file.
         left_out: reviews that an import would refuse, each with its id and why: those
             without a text, or where nobody kept what the model had said.
+        second: blind second verdicts on what was exported; no format holds them.
     """
 
     exported: int
     left_out: tuple[str, ...]
+    second: int = 0
 
 
 def export_file(
@@ -78,7 +82,7 @@ def export_file(
         raise InputError(f"since: {since!r} is no ISO-8601 time, such as 2026-01-31")
     generation = inspect_database(engine)
     left_out: list[str] = []
-    written = 0
+    written = second = 0
 
     def counted(rows: Rows) -> Iterator[Mapping[str, Any]]:
         nonlocal written
@@ -88,13 +92,20 @@ def export_file(
             if progress and written % 200 == 0:
                 progress(written)
 
+    def looked_at(reviews: Iterable[Review], again: Counter[str]) -> Iterator[Review]:
+        nonlocal second
+        for review in reviews:
+            second += again[review.id]
+            yield review
+
     with _new_file(path, overwrite=overwrite) as scratch, read(engine) as connection:
         reviews = stream_reviews(connection, generation, left_out)
         wanted = (review for review in reviews if _wanted(review, only, utc(since)))
-        _WRITERS[kind](scratch, counted(_importable(wanted, left_out)))
+        again = second_looks(connection, generation)
+        _WRITERS[kind](scratch, counted(_importable(looked_at(wanted, again), left_out)))
     if progress:
         progress(written)
-    return ExportResult(written, tuple(left_out))
+    return ExportResult(written, tuple(left_out), second)
 
 
 def _wanted(review: Review, only: Only, since: str) -> bool:

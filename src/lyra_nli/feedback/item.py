@@ -84,9 +84,19 @@ class Hand:
         self._lease_seconds = lease_seconds
 
     def out(
-        self, drawn: Drawn, purpose: Purpose, why: str, sampling: Sampling | None = None
+        self,
+        drawn: Drawn,
+        purpose: Purpose,
+        why: str,
+        sampling: Sampling | None = None,
+        *,
+        renew: bool = False,
     ) -> QueueItem | None:
-        """Lease an edge and describe it; None when it is gone, or somebody else has it."""
+        """Lease an edge and describe it; None when it is gone, or on somebody's screen.
+
+        Args:
+            renew: even if it is on the reviewer's own.
+        """
         sampling = sampling or ("random" if why == "random" else "queue")
         token = None
         if self._lease_seconds is not None:
@@ -97,6 +107,7 @@ class Hand:
                 purpose=purpose,
                 sampling=sampling,
                 seconds=self._lease_seconds,
+                renew=renew,
             )
             if token is None:
                 return None

@@ -26,8 +26,12 @@ def take(
     purpose: Purpose,
     sampling: Sampling,
     seconds: float,
+    renew: bool = False,
 ) -> str | None:
     """Lease an edge.
+
+    Args:
+        renew: take the place of a lease that the same person holds, whose token is then void.
 
     Returns:
         The token, which is all that the holder needs; None when somebody else was faster.
@@ -41,13 +45,16 @@ def take(
         "sampling": sampling,
         "expires_at": (moment + timedelta(seconds=seconds)).isoformat(),
     }
+    free = nli_leases.c.expires_at <= moment.isoformat()
+    if renew:
+        free |= nli_leases.c.reviewer == reviewer
     statement = (
         insert_into(connection, nli_leases)
         .values(edge_id=edge_id, **values)
         .on_conflict_do_update(
             index_elements=["edge_id"],
             set_=values,
-            where=nli_leases.c.expires_at <= moment.isoformat(),
+            where=free,
         )
         .returning(nli_leases.c.token)
     )

@@ -21,9 +21,9 @@ from lyra_nli.feedback.draws import Drawn, Draws, Order
 from lyra_nli.feedback.item import Hand
 from lyra_nli.feedback.item import QueueItem as QueueItem
 from lyra_nli.feedback.leases import Purpose
-from lyra_nli.storage.engine import now, read, write
+from lyra_nli.storage.engine import lock, now, read, write
 from lyra_nli.storage.generation import inspect_database
-from lyra_nli.storage.tables import nli_reviews
+from lyra_nli.storage.tables import nli_leases, nli_reviews
 
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 """``uncertain``: least confident first. ``disagree``: where models disagree most. ``suspect``:
@@ -76,6 +76,8 @@ def next_items(
         draws = Draws(connection, generation, moment=now(), skip=skip, rng=rng)
         hand = Hand(connection, generation, reviewer, lease_seconds if lease else None)
         if lease:
+            if limit > 1:  # two who take the same edges in another order would wait for each other
+                lock(connection, nli_leases)
             leases.forget_old(connection)
         items: list[QueueItem] = []
         while len(items) < limit:
@@ -105,7 +107,8 @@ def show_again(
         if found is None or found.edge_id is None:
             return None
         hand = Hand(connection, generation, reviewer, lease_seconds)
-        return hand.out(Drawn(found.edge_id), "first", "undone", found.sampling)
+        # An undo whose answer got lost is sent again: the edge is on its own sender's screen then.
+        return hand.out(Drawn(found.edge_id), "first", "undone", found.sampling, renew=True)
 
 
 def release(engine: Engine, token: str) -> bool:

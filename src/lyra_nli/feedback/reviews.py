@@ -92,6 +92,13 @@ def today(connection: Connection, reviewer: str | None, day_start_utc: str) -> d
         reviews are nobody's work of today.
     """
     table, start = nli_reviews, utc(day_start_utc)
+    if not start:
+        raise FeedbackError(
+            f"{day_start_utc!r} is no point in time",
+            code="wrong_value",
+            parameter="day_start",
+            expected="ISO-8601, as 2026-03-01T00:00:00Z (in a URL a + is written %2B)",
+        )
     corrected = table.c.predicted_label != table.c.correct_label
     since = and_(table.c.reviewed_at >= start, table.c.undone_at.is_(None))
     statement = select(

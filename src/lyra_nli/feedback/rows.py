@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -111,7 +110,7 @@ class _Checks:
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._wrong(name, f"{str(value)[:40]!r} is no number")
-        elif math.isnan(value) or not 0 <= value <= 1:
+        elif not 0 <= value <= 1:  # nor is NaN
             self._wrong(name, f"{str(value)[:40]} is not between 0 and 1")
         else:
             return float(value)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from lyra_nli.errors import ConflictError, FeedbackError
 from lyra_nli.feedback.edges import EDGE_ID, LEASE, take_lease
@@ -22,7 +22,7 @@ from lyra_nli.feedback.idempotency import Answer, once
 from lyra_nli.feedback.ledger import find_edge
 from lyra_nli.feedback.parameters import REASON, Parameter, check
 from lyra_nli.labels import LABELS, Label, parse_label
-from lyra_nli.storage.engine import new_id, now, write
+from lyra_nli.storage.engine import insert_into, new_id, now, write
 from lyra_nli.storage.generation import Generation, inspect_database
 from lyra_nli.storage.scores import DISPUTED
 from lyra_nli.storage.tables import nli_queue_scores, nli_reviews, nli_second_reviews
@@ -232,17 +232,25 @@ def _first_review(connection: Connection, edge_id: str, reviewer: str) -> tuple[
 
 
 def _suspect(connection: Connection, edge_id: str, first: str, second: str) -> None:
-    scores = nli_queue_scores.c
+    values = {
+        "score": DISPUTED,
+        "detail_json": json.dumps({"first": first, "second": second}),
+        "source": "second review",
+        "at": now(),
+    }
     connection.execute(
-        delete(nli_queue_scores).where(scores.kind == "suspect", scores.edge_id == edge_id)
+        insert_into(connection, nli_queue_scores)
+        .values(kind="suspect", edge_id=edge_id, **values)
+        .on_conflict_do_update(index_elements=["kind", "edge_id"], set_=values)
     )
-    connection.execute(
-        insert(nli_queue_scores).values(
-            kind="suspect",
-            edge_id=edge_id,
-            score=DISPUTED,
-            detail_json=json.dumps({"first": first, "second": second}),
-            source="second review",
-            at=now(),
-        )
+
+
+def second_looks(connection: Connection, generation: Generation) -> Counter[str]:
+    """Count the blind second verdicts on each review, by `Review.id`."""
+    if not generation.has(nli_second_reviews.name):
+        return Counter()
+    statement = select(nli_second_reviews.c.review_id, func.count()).group_by(
+        nli_second_reviews.c.review_id
     )
+    counted = connection.execute(statement)
+    return Counter({f"{nli_reviews.name}:{name}": count for name, count in counted})

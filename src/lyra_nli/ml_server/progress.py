@@ -13,7 +13,7 @@ from lyra_nli.feedback.reviews import today
 from lyra_nli.feedback.sampling import count_sampling
 from lyra_nli.feedback.seconds import agreement
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import read
+from lyra_nli.storage.engine import now, read
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.training.due import Condition, check_due
 
@@ -25,7 +25,7 @@ def review_progress(
 
     Args:
         reviewer: whose counts of today; empty for everybody's.
-        day_start: when the reviewer's day began, ISO-8601.
+        day_start: when the reviewer's day began, ISO-8601; empty: at midnight UTC.
 
     Raises:
         StorageError: when the database was not upgraded or can't be read.
@@ -35,7 +35,7 @@ def review_progress(
     with read(engine) as connection:
         due = check_due(connection, generation, settings.due, settings.nli.fast_model)
         counts = count_sampling(connection, generation)
-        mine = today(connection, reviewer or None, day_start)
+        mine = today(connection, reviewer or None, day_start or now()[:10])
         agreed = agreement(connection)
     rate = wilson(counts.random_corrected, counts.random)
     return {

@@ -6,13 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-
 from lyra_nli.errors import AdapterInvalidError, AdapterNotFoundError
 from lyra_nli.ml_server.database import Database
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
-from lyra_nli.storage.engine import database_exists, opened
+from lyra_nli.storage.engine import database_exists, opened, shown
 
 
 class RegistrySource:
@@ -32,9 +30,7 @@ class RegistrySource:
     @property
     def shown(self) -> str:
         """The database's place, without a password."""
-        if "://" not in self._location:
-            return self._location
-        return make_url(self._location).render_as_string(hide_password=True)
+        return shown(self._location)
 
     @property
     def exists(self) -> bool:

@@ -16,7 +16,7 @@ from lyra_nli.monitoring.changes import Change
 from lyra_nli.monitoring.rates import RandomReview
 from lyra_nli.monitoring.standing import Standing, read_standing
 from lyra_nli.registry.rows import Event
-from lyra_nli.storage.engine import now, read
+from lyra_nli.storage.engine import now, read, shown
 from lyra_nli.storage.generation import Generation
 from lyra_nli.storage.reviews import ReviewCounts, count_reviews
 from lyra_nli.storage.tables import (
@@ -140,7 +140,7 @@ def overview(
         queue = count_queue(connection, generation)
         return Overview(
             at=now(),
-            database=settings.storage.database_path,
+            database=shown(settings.storage.database_path),
             base_model=base,
             serving=_serving(standing),
             standing=standing,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -201,12 +201,19 @@ class Registry:
 
     # --- what serves ----------------------------------------------------------------------
 
-    def activate(self, name: str, *, who: str, reason: str = "") -> Event:
+    def activate(
+        self, name: str, *, who: str, reason: str = "", only_over: Sequence[str | None] = ()
+    ) -> Event:
         """Let a version serve its base.
+
+        Args:
+            only_over: activate it only if one of these is active now, None being the base; for
+                programs, which may not be the only ones to change what serves. Empty: any.
 
         Raises:
             AdapterError: it is active already, was removed, or no reason is given although it
-                did not pass the gate, or was trained and proven for one domain only.
+                did not pass the gate, or was trained and proven for one domain only; or another
+                one is active than it may replace.
             AdapterInvalidError: its files do not verify.
         """
         with self.exclusive() as connection:
@@ -214,6 +221,16 @@ class Registry:
             if "active" in version.aliases:
                 raise AdapterError(f"{version.name} is already active")
             require_fit(version, reason)
+            active = rows.load_aliases(connection, version.base_model).get("active")
+            if only_over and active not in only_over:
+                raise AdapterError(
+                    f"{version.name} was judged beside {' or '.join(map(_said, only_over))}, and "
+                    f"meanwhile {_said(active)} serves: it is registered, and not activated",
+                    hint=f"`lyra-nli gate {version.name} --against {active}` judges it beside "
+                    "that; `lyra-nli adapters activate` lets it serve."
+                    if active
+                    else "`lyra-nli adapters activate` lets it serve.",
+                )
             return self._serve(connection, "activate", version.base_model, version, who, reason)
 
     def rollback(
@@ -396,3 +413,7 @@ def verified(version: Version) -> Manifest:
             hint="Restore the folder from an export, or train again.",
         )
     return manifest
+
+
+def _said(version: str | None) -> str:
+    return version or "the base"

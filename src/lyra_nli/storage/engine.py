@@ -87,6 +87,13 @@ def database_exists(location: str) -> bool:
     return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
 
 
+def shown(location: str) -> str:
+    """A database's place as people may read it: without a password."""
+    if "://" not in location:
+        return location
+    return _parse_url(location).render_as_string(hide_password=True)
+
+
 @contextmanager
 def read(engine: Engine) -> Iterator[Connection]:
     """Give a connection that sees one consistent state for as long as it is open."""
@@ -191,6 +198,7 @@ _HINTS = (
     ("locked", "Another process holds the writer's lock; try again."),
     ("no such table", "Bring the database up to date with `lyra-nli db upgrade`."),
     ("no such column", "Bring the database up to date with `lyra-nli db upgrade`."),
+    ("FATAL", "Does the server have that database and that user, and is the password right?"),
     ("does not exist", "Bring the database up to date with `lyra-nli db upgrade`."),
     ("is full", "The disk is full; nothing was written."),
     ("malformed", "The file is damaged: go back to a backup."),

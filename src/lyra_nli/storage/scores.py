@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from lyra_nli.storage.engine import batches, insert_into, now
 from lyra_nli.storage.tables import nli_queue_scores
@@ -49,8 +49,9 @@ def replace_scores(
         for edge, score in scores.items()
         if edge not in taken
     ]
+    keep_other = insert_into(connection, table).on_conflict_do_nothing()  # one that came just now
     for part in batches(rows):
-        connection.execute(insert(table), part)
+        connection.execute(keep_other, part)
     return len(rows)
 
 
