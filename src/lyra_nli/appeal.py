@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lyra_nli.dataset.build import example_of, known
+from lyra_nli.dataset.domains import untied
 from lyra_nli.errors import AdapterError, InputError
 from lyra_nli.evaluation.gate import Verdict
 from lyra_nli.evaluation.report import Report
@@ -102,7 +103,9 @@ def _prove(
         "candidate": witness_of(workspace, plain, version, frozenset()),
     }
     if opponent:
-        learned = known(reviews, workspace.registry.manifest_of(opponent).learned)
+        ids = set(workspace.registry.manifest_of(opponent).learned)
+        ids |= {now for now, then in workspace.earlier_ids(reviews) if then in ids}
+        learned = known(untied(reviews, version.domain) if version.domain else reviews, ids)
         witnesses["active"] = witness_of(workspace, plain, opponent, learned)
     replayed = {example.id: example for example in workspace.replay()}
     general = [replayed[row] for row in manifest.row_ids["general"] if row in replayed]

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from lyra_nli import provenance
 from lyra_nli.clock import Clock
 from lyra_nli.dataset.build import Dataset
-from lyra_nli.errors import LyraNliError, TrainingError
+from lyra_nli.errors import LyraNliError
 from lyra_nli.evaluation.gate import Verdict
 from lyra_nli.evaluation.report import Report
 from lyra_nli.models.adapter import save_adapter
@@ -37,7 +37,7 @@ from lyra_nli.storage.engine import now, write
 from lyra_nli.storage.reviews import mark_trained
 from lyra_nli.storage.runs import finish_run, start_run
 from lyra_nli.storage.suspects import note_suspects
-from lyra_nli.trainers import Trainers
+from lyra_nli.trainers import Trainers, told
 from lyra_nli.training.folds import AnswerRow, answer_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
@@ -99,10 +99,11 @@ def train(
     """
     workspace.generation.require_upgraded()
     clock, registry = Clock(), workspace.registry
-    with _run(workspace, base_name, forced_reason, domain) as run_id:
+    with _run(workspace, base_name, forced_reason, domain) as run_id, told():
         with clock.step("dataset"):
             reviews = workspace.enough_reviews(domain)
-            dataset = workspace.dataset(base_name, reviews, domain)
+            active = registry.active(base_name)
+            dataset = workspace.dataset(reviews, active, domain)
         with clock.step("base model"):
             base = load_base_for(workspace.settings, base_name)
             dataset = dataset.without(misfits(base, dataset.examples()))
@@ -111,7 +112,7 @@ def train(
             staged(registry.directory) as staging,
             TrainingLog(registry.directory / "runs" / run_id, console) as log,
         ):
-            trainers = Trainers(workspace, base, dataset, log)
+            trainers = Trainers(workspace, base, dataset, active, log)
             if search_minutes:
                 with clock.step("search"):
                     workspace = workspace.with_recipe(trainers.search(search_minutes))
@@ -123,7 +124,7 @@ def train(
             with clock.step("gate"):
                 unseen = trained.unseen_rows()
                 verdict, proof = evaluate(
-                    workspace, base, staging, dataset, unseen, start=trainers.started_from
+                    workspace, base, staging, dataset, unseen, active, trainers.started_from
                 )
             with clock.step("suspects"):
                 suspicion = suspicions(base, dataset.examples())
@@ -278,7 +279,4 @@ def _run(
         with write(workspace.engine) as connection:
             message = str(error) if isinstance(error, LyraNliError) else type(error).__name__
             finish_run(connection, run_id, status="failed", message=message)
-        if isinstance(error, (OSError, RuntimeError, MemoryError)):
-            why = str(error) or "no memory is left"
-            raise TrainingError(f"training stopped: {why}") from error
         raise

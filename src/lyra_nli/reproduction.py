@@ -14,7 +14,7 @@ from lyra_nli.registry.artifact import staged
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import DatasetSettings, TrainingSettings
-from lyra_nli.trainers import trainer_of
+from lyra_nli.trainers import told, trainer_of
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.warm_start import start_again
 from lyra_nli.workspace import Workspace
@@ -45,6 +45,7 @@ def reproduce(workspace: Workspace, name: str, console: Console | None = None) -
     figures = manifest.metrics["training"]
     start = start_again(workspace, base, manifest)
     with (
+        told(),
         staged(workspace.registry.directory) as staging,
         TrainingLog(staging / "log", console) as log,
     ):

@@ -485,5 +485,5 @@ def _problems(error: ValidationError, *section: str) -> list[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in (*section, *item["loc"])[:2])
         by_key.setdefault(key, []).append(item["msg"])
-        given[key] = item["input"]
-    return [f"{key}: {', or '.join(said)} (got {given[key]!r})" for key, said in by_key.items()]
+        given[key] = "a secret" if key.endswith("token") else repr(item["input"])
+    return [f"{key}: {', or '.join(said)} (got {given[key]})" for key, said in by_key.items()]

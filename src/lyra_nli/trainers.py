@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lyra_nli import provenance
 from lyra_nli.dataset.build import Dataset
+from lyra_nli.errors import TrainingError
 from lyra_nli.models.base import Base
 from lyra_nli.models.lora import attach
 from lyra_nli.models.starter import cache_folder
+from lyra_nli.registry.rows import Version
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.folds import OutOfFold
@@ -54,6 +58,20 @@ def trainer_of(
     )
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """A training that the machine stopped says so, without a traceback.
+
+    Raises:
+        TrainingError: for what torch, accelerate or the system raise: memory, or disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, MemoryError) as error:
+        why = str(error) or "no memory is left"
+        raise TrainingError(f"training stopped: {why}") from error
+
+
 class Trainers:
     """Trainers by one recipe or another, for the same rows and from the same start.
 
@@ -63,10 +81,15 @@ class Trainers:
     """
 
     def __init__(
-        self, workspace: Workspace, base: Base, dataset: Dataset, log: TrainingLog
+        self,
+        workspace: Workspace,
+        base: Base,
+        dataset: Dataset,
+        active: Version | None,
+        log: TrainingLog,
     ) -> None:
         self.workspace, self.base, self.dataset, self.log = workspace, base, dataset, log
-        self.start = find_start(workspace, base)
+        self.start = find_start(workspace, base, active)
         self.found: Found | None = None
         self._unfinished: list[Checkpoints] = []
 

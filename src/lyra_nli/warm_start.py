@@ -19,6 +19,7 @@ from lyra_nli.models.base import Base
 from lyra_nli.models.lora import low_rank_layers
 from lyra_nli.models.low_rank import LowRankLinear
 from lyra_nli.registry.manifest import Manifest, check_base
+from lyra_nli.registry.rows import Version
 from lyra_nli.training.student import Student, Weights
 from lyra_nli.workspace import Workspace
 
@@ -87,13 +88,12 @@ class Start:
             yield f"its rank is {max(ranks)}, the recipe's {max(wanted)}"
 
 
-def find_start(workspace: Workspace, base: Base) -> Start | None:
+def find_start(workspace: Workspace, base: Base, active: Version | None) -> Start | None:
     """The active version, if the settings ask for a warm start; None: nothing to start from.
 
     Raises:
         AdapterError: its files do not verify.
     """
-    active = workspace.registry.active(base.name)
     if active is None or not workspace.settings.training.warm_start:
         return None
     return read_start(workspace, base, active.name)

@@ -97,19 +97,20 @@ def evaluate(
     adapter_dir: Path,
     dataset: Dataset,
     unseen: Sequence[Mapping[str, Any]],
-    *,
+    active: Version | None,
     start: str = "",
 ) -> tuple[Verdict, Proof]:
     """Judge the saved candidate beside the base and the active version, on the same rows.
 
     Args:
         unseen: what the folds' students said of the rows that they had not learned from.
-        start: the version that its training started from.
+        active: the version that served when the training began: the dataset knows what that had
+            learned from.
+        start: the version that the training started from.
 
     Returns:
         The verdict, and what it rests on.
     """
-    active = workspace.registry.active(base.name)
     plain = Judge(base, batch_size=workspace.settings.nli.batch_size)
     adapted = plain.adapted(read_adapter(base, adapter_dir), "candidate")
     answered = unseen_by(unseen)

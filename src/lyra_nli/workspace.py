@@ -15,11 +15,12 @@ from lyra_nli.dataset.groups import Side
 from lyra_nli.dataset.replay import load_replay
 from lyra_nli.errors import DatasetError
 from lyra_nli.records import Example, Review
+from lyra_nli.registry.rows import Version
 from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import open_database, read
 from lyra_nli.storage.generation import Generation, inspect_database
-from lyra_nli.storage.reviews import ReviewSet, count_reviews, read_reviews
+from lyra_nli.storage.reviews import ReviewSet, count_reviews, read_reviews, read_withdrawn
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,10 @@ class Workspace:
             )
         return reviews
 
-    def dataset(self, base_model: str, reviews: Sequence[Review], domain: str = "") -> Dataset:
+    def dataset(
+        self, reviews: Sequence[Review], active: Version | None, domain: str = ""
+    ) -> Dataset:
         """Clean, split and mix; what the active version learned from is never its hold-out."""
-        active = self.registry.active(base_model)
         seen: dict[str, Side] = {}
         if active:
             manifest = self.registry.manifest_of(active)
@@ -87,10 +89,24 @@ class Workspace:
             side: Side
             for side in ("train", "dev", "holdout"):
                 seen |= dict.fromkeys(manifest.row_ids.get(side, ()), side)
+            earlier = self.earlier_ids(reviews)
+            seen = {now: seen[then] for now, then in earlier if then in seen} | seen
         folds = self.settings.training.folds
         return build(
             reviews, self.replay(), self.settings.dataset, seen, folds=folds, domain=domain
         )
+
+    def earlier_ids(self, reviews: Sequence[Review]) -> list[tuple[str, str]]:
+        """(id by now, id by then) of pairs that may have been learned under another id.
+
+        A confirmed edge of Lyra's is one row, and another once somebody reviews it; so is a pair
+        whose review was taken back and given anew.
+        """
+        with read(self.engine) as connection:
+            withdrawn = read_withdrawn(connection, self.generation)
+        edges = ((r.id, f"edges:{r.edge_id}") for r in reviews if r.edge_id)
+        again = ((r.id, then) for r in reviews for then in withdrawn.get(r.pair.key, ()))
+        return [*edges, *again]
 
     def replay(self) -> list[Example]:
         """The replay set: the shipped one, or the user's own file."""

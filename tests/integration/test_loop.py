@@ -350,7 +350,7 @@ def test_the_active_version_answers_for_what_it_had_not_seen(
     assert first.activated
     fresh_topics, known_topics = reviewed_pairs(270)[240:], reviewed_pairs(40, seed=5)
     add_reviews(workspace, tmp_path, [*fresh_topics, *known_topics])
-    dataset = workspace.dataset(base_name(workspace), workspace.enough_reviews())
+    dataset = workspace.dataset(workspace.enough_reviews(), first.version)
     base = loop.load_base_for(workspace.settings, base_name(workspace))
     witness = witness_of(workspace, Judge(base), first.version, dataset.learned)
 

@@ -86,3 +86,26 @@ def test_nothing_is_written_when_somebody_is_unknown(world: World) -> None:
     with pytest.raises(InputError) as error:
         read_pairs(write(world.folder, [{"adapter": 3}, {"source_url": ["x"]}]))
     assert error.value.problems == ("line 1: adapter is no text", "line 2: source_url is no text")
+
+
+def test_ids_are_texts_or_whole_numbers(world: World) -> None:
+    rows = read_pairs(write(world.folder, [{"pair_id": 0}, {"pair_id": 7}, {"pair_id": "é"}]))
+    assert [row.pair_id for row in rows] == ["0", "7", "é"]
+    wrong = [None, " ", True, 1.5, ["x"], "\ud83d", "a\x00b"]
+    with pytest.raises(InputError) as error:
+        read_pairs(write(world.folder, [{"pair_id": each} for each in wrong]))
+    assert error.value.problems == (
+        "line 1: pair_id is missing",
+        "line 2: pair_id is missing",
+        *(f"line {n}: pair_id is neither text nor a whole number" for n in (3, 4, 5)),
+        "line 6: pair_id is not valid Unicode (at character 0)",
+        "line 7: pair_id holds a NUL character (at 1)",
+    )
+
+
+def test_a_line_of_brackets_is_no_json(world: World) -> None:
+    file = world.folder / "deep.jsonl"
+    file.write_text("[" * 100_000 + "\n")
+    with pytest.raises(InputError) as error:
+        read_pairs(file)
+    assert error.value.problems[0].startswith("line 1: not JSON")

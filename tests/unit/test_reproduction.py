@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lyra_nli.errors import AdapterError
+from lyra_nli.errors import AdapterError, TrainingError
 from lyra_nli.registry.manifest import Manifest
 from lyra_nli.reproduction import recipe_of
 from lyra_nli.settings import TrainingSettings
+from lyra_nli.trainers import told
 
 
 def manifest(recipe: dict[str, object], groups: dict[str, str]) -> Manifest:
@@ -50,3 +51,9 @@ def test_everything_that_is_missing_or_unknown_is_listed():
         recipe_of(manifest(recipe, {}))
     problems = " ".join(caught.value.problems)
     assert all(word in problems for word in ("rank", "groups", "early_stopping"))
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("No executable batch size")])
+def test_what_the_machine_stopped_is_told(fault: Exception) -> None:
+    with pytest.raises(TrainingError, match="training stopped: "), told():
+        raise fault

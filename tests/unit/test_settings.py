@@ -253,3 +253,11 @@ class TestRoutes:
         few = {"routes": routes, "resident_versions": 8}
         (problem,) = problems_of(overrides={"nli": few})
         assert "resident_versions of 9" in problem
+
+
+def test_a_token_that_is_refused_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRA_ML_SERVER__ADMIN_TOKEN", "hunter2")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None)
+    assert "ml_server.admin_token" in str(caught.value.problems)
+    assert "hunter2" not in f"{caught.value}{caught.value.problems}"

@@ -36,7 +36,8 @@ def show(config: Path | None, db: str | None, base: str | None, as_json: bool) -
     """Counts by label, source and split; duplicates, conflicts, leakage."""
     workspace = open_workspace(config, db, read_only=True)
     found = workspace.reviews()
-    built = workspace.dataset(base or workspace.settings.nli.fast_model, found.reviews)
+    active = workspace.registry.active(base or workspace.settings.nli.fast_model)
+    built = workspace.dataset(found.reviews, active)
     built = built.weighed(workspace.settings.dataset)
     unusable = found.unusable
     if as_json:

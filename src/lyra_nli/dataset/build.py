@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from lyra_nli.dataset.caps import Origin, cap
 from lyra_nli.dataset.clean import Cleaned, clean, text_anchors
-from lyra_nli.dataset.domains import find_domain, of_domain
+from lyra_nli.dataset.domains import find_domain, of_domain, untied
 from lyra_nli.dataset.groups import Row, Side, components, foldable, leaks, tied
 from lyra_nli.dataset.replay import share_out
 from lyra_nli.dataset.split import split
@@ -167,6 +167,7 @@ def build(
     for review, group, side in zip(cleaned.reviews, groups, sides, strict=True):
         parts[side].append(example_of(review, group))
     learned, general = share_out(replay, settings.replayed(len(parts["train"])), settings.seed)
+    linked = untied(reviews, domain) if domain else reviews
     return Dataset(
         train=(*parts["train"], *learned),
         dev=tuple(parts["dev"]),
@@ -175,7 +176,7 @@ def build(
         aside=tuple(parts["aside"]),
         cleaned=cleaned,
         leaking=tuple(leaks(rows, sides)),
-        learned=known(reviews, [row for row, side in (seen or {}).items() if side in _LEARNED]),
+        learned=known(linked, [row for row, side in (seen or {}).items() if side in _LEARNED]),
         domain=domain,
     )
 

@@ -46,5 +46,10 @@ def of_domain(reviews: Sequence[Review], domain: str) -> list[Review]:
 
     That they share its group says nothing here: inside it, groups are pages, claims and texts.
     """
+    return untied([review for review in reviews if domain in domains_of(review)], domain)
+
+
+def untied(reviews: Sequence[Review], domain: str) -> list[Review]:
+    """The same reviews; those that share the domain's group are not tied by it."""
     group = {f"{_GROUP}{domain}"}
-    return [replace(r, anchors=r.anchors - group) for r in reviews if domain in domains_of(r)]
+    return [replace(review, anchors=review.anchors - group) for review in reviews]

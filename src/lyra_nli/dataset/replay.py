@@ -167,7 +167,7 @@ def _name_problems(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _id(number: int, values: dict[str, Any]) -> str:
-    given = values.get("id", number)
+    given = number if values.get("id") is None else values["id"]
     return f"replay:{str(given).removeprefix('replay:')}"
 
 

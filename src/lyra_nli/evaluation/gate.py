@@ -7,7 +7,7 @@ the verdict says how many more reviews it takes, and of which kind. docs/gate.md
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from lyra_nli.errors import DatasetError
@@ -142,6 +142,8 @@ def judge_candidate(
     more = None
     if outcome == "insufficient":
         more = _more(base, reviewed, checks, level, settings, start)
+        if kind == "holdout" and more.count is not None:
+            more = replace(more, kind=f"{more.kind}, held out: most new ones are learned from")
     found = traffic(base, at_random(reviewed)[reviewed.asked("base", "candidate")])
     warnings = list(_warnings(base, found, parts, settings))
     if active and other is None:
@@ -253,7 +255,7 @@ def _kind(base: Paired, reviewed: Evidence) -> str:
     if base.clusters.freedom + 1 < ENOUGH_GROUPS:
         return (
             f"reviews, of other pages and claims than these: {base.clusters.count} groups of rows "
-            "that hang together count for little more than as many reviews"
+            f"that hang together count for about {base.clusters.freedom + 1:.0f}"
         )
     if int(at_random(reviewed).sum()) < ENOUGH_GROUPS:
         return "reviews, best of pairs drawn at random, which show what the traffic gains"
@@ -282,5 +284,8 @@ def _warnings(
             f"what the queue picked, the gain looks larger than it is on the traffic.{harm}"
         )
     if base.clusters.freedom + 1 < ENOUGH_GROUPS:
-        count = base.clusters.count
-        yield f"The rows hang together in {count} groups: intervals are wide and rough."
+        count, worth = base.clusters.count, base.clusters.freedom + 1
+        yield (
+            f"The rows hang together in {count} groups, which count for about {worth:.0f}: "
+            "intervals are wide and rough."
+        )

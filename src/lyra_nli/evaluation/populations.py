@@ -32,6 +32,9 @@ _PAGE = "page:"
 
 _LABEL = "label "
 
+_FINEST = 0.01
+"""The level at which harm to a part can still be seen, whatever `gate.significance` is."""
+
 _LONGEST = 80
 """Characters of a claim that name it."""
 
@@ -112,7 +115,12 @@ def parts_of(reviewed: Evidence) -> list[Part]:
     ]
     steps = right["candidate"].astype(np.float64) - right["base"]
     harm, help_ = (
-        _holm([_chance(reviewed.groups[part.rows], sign * steps[part.rows]) for part in found])
+        _holm(
+            [
+                _chance(reviewed.groups[part.rows], sign * steps[part.rows], len(found))
+                for part in found
+            ]
+        )
         for sign in (-1, 1)
     )
     tested = [
@@ -183,12 +191,17 @@ def _claim(text: str) -> str:
     return f'claim "{line}"'
 
 
-def _chance(groups: NDArray[np.str_], steps: NDArray[np.float64]) -> float:
-    """One-sided p that the steps, 1, 0 or -1 a row, add up to so much by chance."""
+def _chance(groups: NDArray[np.str_], steps: NDArray[np.float64], parts: int) -> float:
+    """One-sided p that the steps, 1, 0 or -1 a row, add up to so much by chance.
+
+    Args:
+        parts: how many p-values Holm's correction will multiply it by, so that it must be known
+            as finely.
+    """
     clusters = Clusters.of(groups)
     if clusters.count < GROUPS:
         return mcnemar(int((steps > 0).sum()), int((steps < 0).sum()))
-    return flip_test(clusters.sums(steps[:, None]))
+    return flip_test(clusters.sums(steps[:, None]), level=_FINEST / parts)
 
 
 def _holm(ps: list[float]) -> list[float]:

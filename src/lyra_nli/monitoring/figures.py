@@ -43,8 +43,8 @@ def read_figures(settings: Settings) -> Figures:
     generation = workspace.generation
     try:
         with read(workspace.engine) as connection:
-            counts = count_reviews(connection, generation)
             base = settings.nli.fast_model
+            counts = count_reviews(connection, generation, base)
             due = check_due(connection, generation, settings.due, base, counts=counts)
             alerts: dict[str, int] = {}
             if generation.has(nli_alerts.name):

@@ -134,7 +134,7 @@ def overview(
     with read(workspace.engine) as connection:
         standing = read_standing(connection, generation, base, settings.monitoring, today, reviews)
         calibrator = current_calibrator(connection, generation, base, standing.version)
-        counts = count_reviews(connection, generation)
+        counts = count_reviews(connection, generation, base)
         alerts = open_alerts(connection, generation, base)
         due = check_due(connection, generation, settings.due, base, counts=counts)
         queue = count_queue(connection, generation)

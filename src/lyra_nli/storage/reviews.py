@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,8 +14,9 @@ from lyra_nli.labels import LABELS, Label
 from lyra_nli.records import Pair, Review
 from lyra_nli.storage.engine import batches, utc
 from lyra_nli.storage.generation import Generation
-from lyra_nli.storage.tables import nli_corrections, nli_reviews
-from lyra_nli.storage.verdicts import Verdicts
+from lyra_nli.storage.runs import last_training_began
+from lyra_nli.storage.tables import nli_corrections, nli_reviews, nli_versions
+from lyra_nli.storage.verdicts import Trained, Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,29 @@ def stream_reviews(
                 unusable.append(f"{table}:{row.id}: {error}")
 
 
-def count_reviews(connection: Connection, generation: Generation) -> ReviewCounts:
-    """Count what `read_reviews` would read, in the database."""
-    reviewed, corrected, unused = connection.execute(Verdicts(generation).counts()).one()
+def read_withdrawn(connection: Connection, generation: Generation) -> dict[str, list[str]]:
+    """Read `Review.id` of the reviews that were taken back, by `Pair.key`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    if generation.has("nli_reviews", "undone_at"):
+        row = nli_reviews.c
+        for key, name in connection.execute(
+            select(row.pair_key, row.id).where(row.undone_at.is_not(None))
+        ):
+            found[key].append(f"nli_reviews:{name}")
+    return found
+
+
+def count_reviews(
+    connection: Connection, generation: Generation, base_model: str | None = None
+) -> ReviewCounts:
+    """Count what `read_reviews` would read, in the database.
+
+    Args:
+        base_model: whose versions may have been trained on a row; None: those of any base.
+    """
+    trained = _trained(connection, base_model) if base_model and generation.has_reviews else None
+    statement = Verdicts(generation).counts(trained)
+    reviewed, corrected, unused = connection.execute(statement).one()
     return ReviewCounts(reviewed, corrected, unused)
 
 
@@ -132,6 +154,12 @@ def mark_trained(
                 update(nli_corrections).where(nli_corrections.c.id.in_(keys)).values(**values)
             ).rowcount
     return marked
+
+
+def _trained(connection: Connection, base_model: str) -> Trained:
+    version = nli_versions.c
+    names = connection.scalars(select(version.name).where(version.base_model == base_model))
+    return Trained(tuple(names), last_training_began(connection, base_model) or "")
 
 
 def graph_anchors(row: Row[Any]) -> list[str]:

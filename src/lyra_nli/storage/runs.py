@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, Row, insert, inspect, select, update
 
 from lyra_nli.errors import StorageError
 from lyra_nli.storage.engine import new_id, now
@@ -74,16 +74,26 @@ def last_finished_training(connection: Connection, base_model: str | None = None
     Returns:
         ISO-8601; None when there was none, or the database was never upgraded.
     """
+    return max((run.finished_at for run in _trainings(connection, base_model)), default=None)
+
+
+def last_training_began(connection: Connection, base_model: str) -> str | None:
+    """Tell when the last of those trainings began, and read what there was to learn from."""
+    return max((run.started_at for run in _trainings(connection, base_model)), default=None)
+
+
+def _trainings(connection: Connection, base_model: str | None) -> Iterator[Row[Any, Any, Any]]:
+    """Trainings on all reviews that were finished."""
     if not inspect(connection).has_table(nli_training_runs.name):
-        return None
+        return
     run = nli_training_runs.c
-    statement = select(run.finished_at, run.recipe_json).where(run.status == "done")
+    statement = select(run.started_at, run.finished_at, run.recipe_json)
+    statement = statement.where(run.status == "done")
     if base_model is not None:
         statement = statement.where(run.base_model == base_model)
-    rows = connection.execute(statement)
-    return max(
-        (at for at, recipe in rows if "domain" not in json.loads(recipe or "{}")), default=None
-    )
+    for row in connection.execute(statement):
+        if "domain" not in json.loads(row.recipe_json or "{}"):
+            yield row
 
 
 def run_facts(connection: Connection, run_id: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ not by a correlated EXISTS: a database that was never upgraded may have no index
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -40,6 +41,19 @@ from lyra_nli.storage.generation import Generation
 def edge_label(edge: FromClause) -> ColumnElement[Any]:
     """Tell an edge's judgement: the model's label, or the relation where it has none."""
     return case((edge.c.nli_label.in_(LABELS), edge.c.nli_label), else_=edge.c.relation)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the versions of one base have learned from.
+
+    Attributes:
+        versions: their names.
+        until: when the last training of that base began, ISO-8601; empty: there was none.
+    """
+
+    versions: tuple[str, ...]
+    until: str
 
 
 class Verdicts:
@@ -161,13 +175,16 @@ class Verdicts:
             *self._anchors(),
         ).select_from(origin)
 
-    def counts(self) -> Select[int, int, int]:
+    def counts(self, trained: Trained | None = None) -> Select[int, int, int]:
         """Count judgements that were reviewed, corrected, and corrected but not trained on.
 
         A judgement counts once, however many people reviewed it; the newest verdict
         decides. Verdicts whose label can't be read don't count.
+
+        Args:
+            trained: of which base a version must have been trained on it; None: of any.
         """
-        newest = self._newest()
+        newest = self._newest(trained)
         changed = and_(
             newest.c.predicted_label.in_(LABELS),
             newest.c.predicted_label != newest.c.correct_label,
@@ -183,11 +200,11 @@ class Verdicts:
             func.count(case((unused, 1))).label("corrected_unused"),
         ).select_from(newest)
 
-    def _newest(self) -> Subquery:
+    def _newest(self, trained: Trained | None) -> Subquery:
         """Select each judgement's newest readable verdict."""
         parts = []
         if self.generation.has_reviews:
-            parts.append(self._review_marks())
+            parts.append(self._review_marks(trained))
         if self.generation.has_corrections:
             parts.append(self._correction_marks())
         if not parts:
@@ -202,13 +219,18 @@ class Verdicts:
         ranked = select(every, rank.label("rank")).where(readable).subquery("ranked")
         return select(ranked).where(ranked.c.rank == 1).subquery("newest")
 
-    def _review_marks(self) -> Select[Any]:
+    def _review_marks(self, of: Trained | None) -> Select[Any]:
         review, row = self.review, self.correction
         trained: ColumnElement[bool] = review.c.trained_version.is_not(None)
         origin: FromClause = review
         if self.generation.has_corrections:
             origin = review.outerjoin(row, row.c.id == review.c.correction_id)
             trained = or_(trained, self._is_trained())
+        if of is not None:
+            # Only the last version to learn from a row is noted: of a row that another base's
+            # version learned from later, the time tells.
+            before = and_(trained, review.c.reviewed_at <= of.until)
+            trained = or_(review.c.trained_version.in_(of.versions), before)
         return (
             select(
                 func.coalesce(

@@ -55,7 +55,7 @@ def check_due(
         moment: the present; a parameter so that a schedule can be tried out.
         counts: of the reviews, if they were counted already.
     """
-    counts = counts or count_reviews(connection, generation)
+    counts = counts or count_reviews(connection, generation, base_model)
     last = last_finished_training(connection, base_model)
     days = _days_since(last, moment or datetime.now(UTC))
     return Due(

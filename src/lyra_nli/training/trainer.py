@@ -330,9 +330,12 @@ class Trainer:
 
     def _taught_beside(self, lessons: Lessons, part: Sequence[int]) -> list[int]:
         """What the student learns from that judges a part."""
-        own = set(part)
-        held = tuple(lessons.examples[row] for row in part)
-        others = [row for row in lessons.reviewed if row not in own]
+        groups = {lessons.examples[row].group for row in part}
+        # After a warm start a part may lack rows of its groups: those that its start had learned
+        # from judge nothing, and are not learned from here either.
+        mine = {row for row in lessons.reviewed if lessons.examples[row].group in groups}
+        held = tuple(lessons.examples[row] for row in sorted(mine))
+        others = [row for row in lessons.reviewed if row not in mine]
         replayed = [i for i, e in enumerate(lessons.examples) if e.source == "replay"]
         return [*others, *replayed, *without_texts(lessons.examples, held)]
 

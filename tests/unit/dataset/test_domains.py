@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from test_build import SETTINGS, make_replay, make_reviews
 
@@ -95,3 +97,13 @@ def test_a_dataset_of_one_domain_holds_its_rows_and_replay() -> None:
     # What the active version learned from ties rows of this domain too, over pages and claims.
     assert learned in dataset.learned
     assert dataset.learned & inside
+
+
+def test_a_shared_group_does_not_say_that_a_domain_was_learned() -> None:
+    old, new = make_reviews(60), make_reviews(180)[60:]
+    grouped = [replace(each, anchors=each.anchors | {"group:trials"}) for each in (*old, *new)]
+    seen = {each.id: "train" for each in old}
+    dataset = build(grouped, make_replay(), SETTINGS, seen, folds=5, domain="trials")
+    alone = build([*old, *new], make_replay(), SETTINGS, seen, folds=5)
+    assert dataset.learned == alone.learned
+    assert {each.id for each in new} - dataset.learned

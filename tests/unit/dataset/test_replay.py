@@ -232,3 +232,8 @@ class TestSharingOut:
 
     def test_none_gives_none(self) -> None:
         assert share_out([], 1000, seed=1) == ([], [])
+
+
+def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
+    file = written(tmp_path, row(id=None), row(id=None, premise="A cat runs."), row(premise="X."))
+    assert [example.id for example in load_replay(file)] == ["replay:1", "replay:2", "replay:3"]

@@ -141,6 +141,16 @@ class TestOutcome:
         assert verdict.outcome == "insufficient"
         assert verdict.more.count > 0
         assert f"about {verdict.more.count} more" in verdict.sentence
+        assert verdict.more.kind.endswith("held out: most new ones are learned from")
+        folded = judge(range(60), range(63), refit=range(63))
+        assert "held out" not in folded.more.kind
+
+    def test_groups_that_hold_most_rows_count_for_less(self):
+        rows = examples(400)
+        rows = [replace(row, group="g0" if i < 100 else row.group) for i, row in enumerate(rows)]
+        verdict = judge(range(200), range(204), rows=rows)
+        worth = round(400**2 / (100**2 + 300))
+        assert f"in 301 groups, which count for about {worth}:" in " ".join(verdict.warnings)
 
     def test_what_is_asked_for_would_settle_what_is_open(self):
         """A gain that is shown needs no more reviews: the comparison with the active one does."""

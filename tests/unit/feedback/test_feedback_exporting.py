@@ -24,7 +24,7 @@ from lyra_nli.feedback.formats import FORMATS, Format
 from lyra_nli.feedback.importing import ImportResult, import_file
 from lyra_nli.records import Pair, Sampling
 from lyra_nli.storage.engine import open_database, write
-from lyra_nli.storage.tables import nli_reviews
+from lyra_nli.storage.tables import nli_reviews, nli_second_reviews
 from lyra_nli.storage.upgrade import init_database, upgrade
 
 NAMES: dict[Format, str] = {
@@ -364,3 +364,15 @@ def test_the_database_is_only_read(engine: Engine, tmp_path: Path) -> None:
     export_file(readonly, tmp_path / "out.jsonl")
     readonly.dispose()
     assert path.read_bytes() == before
+
+
+def test_second_verdicts_that_stay_behind_are_counted(engine: Engine, tmp_path: Path) -> None:
+    add(engine, review("one"), review("two", correct_label="neutral"))
+    with write(engine) as connection:
+        for number in range(3):
+            connection.execute(insert(nli_second_reviews).values(
+                id=f"s{number}", review_id="one", edge_id="edge-one", label="supports",
+                reviewer=f"r{number}", reviewed_at="2026-01-02",
+            ))  # fmt: skip
+    assert export_file(engine, tmp_path / "all.jsonl").second == 3
+    assert export_file(engine, tmp_path / "agreed.jsonl", only="agreed").second == 0

@@ -306,6 +306,12 @@ def test_an_undone_edge_comes_back_as_it_was_drawn(world: World) -> None:
     assert (again.edge_id, again.sampling) == (item.edge_id, "random")
     assert (again.edge_version, again.relation) == (item.edge_version, item.relation)
     assert show_again(world.engine, review, reviewer="bob", lease_seconds=60) is None
+    # The answer got lost, and its reader asks once more: the edge is on the same screen.
+    repeated = show_again(world.engine, review, reviewer="ada", lease_seconds=60)
+    assert repeated is not None
+    assert repeated.lease != again.lease
+    assert not release(world.engine, again.lease)
+    assert release(world.engine, repeated.lease)
     assert show_again(world.engine, "nlr_none", reviewer="bob", lease_seconds=60) is None
 
 

@@ -21,6 +21,7 @@ from lyra_nli.labels import LABELS
 from lyra_nli.storage.engine import read, write
 from lyra_nli.storage.generation import inspect_database
 from lyra_nli.storage.reviews import read_reviews
+from lyra_nli.storage.scores import DISPUTED, replace_scores
 from lyra_nli.storage.upgrade import upgrade
 
 PAIRS = list(product(LABELS, LABELS))
@@ -224,3 +225,16 @@ def test_one_label_alone_has_no_kappa() -> None:
     found = kappa({("supports", "supports"): 50})
     assert found == Agreement(50, 1.0, None, None, None)
     assert "needs more than one label" in found.text
+
+
+def test_what_was_suspect_already_is_disputed_now(world: World) -> None:
+    edge_correct(world.engine, "e0", "refutes", reviewer="ann")
+    with write(world.engine) as connection:
+        replace_scores(connection, "suspect", "v1", {"e0": 0.7}, {})
+    world.second("e0", "neutral")
+    assert world.fetch("SELECT score, source FROM nli_queue_scores") == [
+        (DISPUTED, "second review")
+    ]
+    with write(world.engine) as connection:  # what people said of it stands
+        replace_scores(connection, "suspect", "v2", {"e0": 0.9}, {})
+    assert world.fetch("SELECT score FROM nli_queue_scores") == [(DISPUTED,)]

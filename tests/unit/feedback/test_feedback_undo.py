@@ -398,3 +398,10 @@ def test_todays_work_and_the_newest_reviews_are_found_by_index(
         plan = [str(row[3]) for row in newer.fetch(f"EXPLAIN QUERY PLAN {statement}", *parameters)]
         assert all("INDEX ix_nli_reviews" in line for line in plan if "nli_reviews" in line), plan
         assert "USE TEMP B-TREE FOR ORDER BY" not in plan, plan
+
+
+@pytest.mark.parametrize("day_start", ["", "2026-11-28T00:00:00 02:00", "yesterday"])
+def test_what_is_no_time_is_not_taken_for_ever(newer: World, day_start: str) -> None:
+    with read(newer.engine) as connection, pytest.raises(FeedbackError) as caught:
+        today(connection, None, day_start)
+    assert (caught.value.code, caught.value.parameter) == ("wrong_value", "day_start")

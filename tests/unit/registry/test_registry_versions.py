@@ -343,3 +343,20 @@ def test_a_removal_that_failed_halfway_can_be_repeated(
     (tmp_path / "aside").rename(version.path)
     registry.remove("v1", who="ann")
     assert not version.path.exists()
+
+
+def test_a_program_activates_only_over_what_it_judged_beside(
+    registry: Registry, train: Train
+) -> None:
+    for _ in range(3):
+        train()
+    registry.activate("v1", who="ann", only_over=(None,))
+    registry.activate("v2", who="ann")
+    with pytest.raises(AdapterError, match="judged beside lora-lyra-v1, and meanwhile") as caught:
+        registry.activate("v3", who="bob", only_over=("lora-lyra-v1",))
+    assert "gate lora-lyra-v3 --against lora-lyra-v2" in caught.value.hint
+    with pytest.raises(AdapterError, match="judged beside the base"):
+        registry.activate("v3", who="bob", only_over=(None,))
+    assert served(registry) == ("v2", "v1")
+    registry.activate("v3", who="bob", only_over=("lora-lyra-v2",))
+    assert served(registry) == ("v3", "v2")

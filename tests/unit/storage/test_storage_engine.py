@@ -15,7 +15,15 @@ from lyra_databases import LyraDatabase, fetch
 from sqlalchemy import Engine, text
 
 from lyra_nli.errors import InputError, StorageError
-from lyra_nli.storage.engine import batches, open_database, read, storage_errors, utc, write
+from lyra_nli.storage.engine import (
+    batches,
+    open_database,
+    read,
+    shown,
+    storage_errors,
+    utc,
+    write,
+)
 
 
 @pytest.fixture
@@ -319,3 +327,15 @@ def test_who_reads_for_long_in_a_read_only_folder_sees_what_others_write(tmp_pat
             writer.execute("INSERT INTO t VALUES (2)")
             writer.commit()
             assert ask() == "2"
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("data/lyra.db", "data/lyra.db"),
+        ("postgresql://ann:secret@host:5432/lyra", "postgresql://ann:***@host:5432/lyra"),
+        ("sqlite:///data/lyra.db", "sqlite:///data/lyra.db"),
+    ],
+)
+def test_passwords_are_not_shown(location: str, told: str) -> None:
+    assert shown(location) == told

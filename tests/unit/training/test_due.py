@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,16 @@ from pathlib import Path
 
 import pytest
 from lyra_databases import NEWER, SHAPES, LyraDatabase, Shape
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, insert, update
 
+from lyra_nli.feedback.importing import import_file
 from lyra_nli.settings import DueSettings
 from lyra_nli.storage.engine import open_database, read, write
 from lyra_nli.storage.generation import inspect_database
+from lyra_nli.storage.reviews import mark_trained, read_reviews
 from lyra_nli.storage.runs import finish_run, start_run
-from lyra_nli.storage.tables import nli_training_runs
-from lyra_nli.storage.upgrade import upgrade
+from lyra_nli.storage.tables import nli_training_runs, nli_versions
+from lyra_nli.storage.upgrade import init_database, upgrade
 from lyra_nli.training.due import Due, check_due
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -155,3 +158,37 @@ def test_a_lyra_database_as_it_is_can_be_asked_read_only(tmp_path, shape):
         "days since training": (math.inf, True),
     }
     assert database.path.read_bytes() == before
+
+
+def test_what_another_base_learned_is_not_yet_learned(tmp_path):
+    init_database(str(tmp_path / "lyra.db"))
+    engine = open_database(str(tmp_path / "lyra.db"))
+    rows = [
+        {"premise": f"P{n}.", "hypothesis": "H.", "predicted_label": "supports",
+         "predicted_confidence": 0.9, "correct_label": "refutes", "reviewed_at": "2026-06-01"}
+        for n in range(3)
+    ]  # fmt: skip
+    file = tmp_path / "reviews.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_file(engine, file)
+
+    def learn(base: str, version: str) -> None:
+        with write(engine) as connection:
+            run = start_run(connection, base, None, {})
+            finish_run(connection, run, "done")
+            connection.execute(insert(nli_versions).values(
+                name=version, base_model=base, base_fingerprint="", path="", digest="",
+                status="passed", created_at="2026-06-02", samples_used=3,
+            ))  # fmt: skip
+            generation = inspect_database(engine)
+            ids = [review.id for review in read_reviews(connection, generation).reviews]
+            mark_trained(connection, generation, ids, version, None)
+
+    learn("fast", "lora-lyra-v1")
+    assert ask(engine, base="fast").conditions[0].value == 0
+    assert ask(engine, base="slow").conditions[0].value == 3
+    learn("slow", "lora-lyra-v2")
+    assert ask(engine, base="slow").conditions[0].value == 0
+    # The rows carry the slow base's version now; the fast one learned from them all the same.
+    assert ask(engine, base="fast").conditions[0].value == 0
+    engine.dispose()

@@ -195,6 +195,25 @@ class TestOutOfFold:
                         told = trainer.student.logits(lessons, part)
                     assert torch.equal(own, told[:, order])
 
+    def test_after_a_warm_start_nobody_learns_from_the_groups_that_he_judges(
+        self, deberta, tmp_path
+    ):
+        """Some rows of a judged claim judge nothing, for the start had seen their page."""
+        rows = [replace(row, group=f"g{i % 9}") for i, row in enumerate(examples(27))]
+        with TrainingLog(tmp_path) as log:
+            trainer = make_trainer(deberta, log, folds=3, foreign_share=0.5)
+            trainer.seen = frozenset(row.id for row in rows[::2])
+            lessons = trainer.mixed(rows, [])
+            parts = trainer.parts(lessons)
+            assert sum(map(len, parts)) == 13
+            for part in parts:
+                judged = {lessons.examples[row].group for row in part}
+                texts = {e.pair.premise for e in rows if e.group in judged}
+                taught = [lessons.examples[row] for row in trainer._taught_beside(lessons, part)]
+                assert {e.group for e in taught if e.source != "foreign"}.isdisjoint(judged)
+                foreign = [e.pair.premise for e in taught if e.source == "foreign"]
+                assert texts.isdisjoint(foreign)
+
     def test_the_answers_do_not_hang_on_the_threads_around_them(self, deberta, tmp_path):
         rows = [replace(row, group=f"g{i % 9}") for i, row in enumerate(examples(27))]
         found, around = [], torch.get_num_threads()
