@@ -31,7 +31,7 @@ FASTER = "twice the learning rate"
 SCALED = "ours at other strengths"
 STRENGTHS = (0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 
-OURS_BUT_PLAIN = {**PLAIN, "layers": "half", "target_modules": ["all"], "learning_rate": 1e-3}
+OURS_BUT_PLAIN = {**PLAIN, "layers": "third", "target_modules": ["all"], "learning_rate": 2e-3}
 LONG = 6
 """Epochs in which reviews alone take as many steps as ours takes in three, with replay and foreign
 pairs: about 150 where it learns of 400."""
@@ -57,7 +57,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "without the pull (KL)": {"recipe": {"kl_weight": 0.0}},
     "without smoothing": {"recipe": {"label_smoothing": 0.0}},
     "without averaging": {"last": True},
-    "4 layers": {"recipe": {"layers": 4}},
+    "replay pulled as other rows": {"recipe": {"replay_pull": 1.0}},
+    "6 layers": {"recipe": {"layers": "half"}},
     "all layers": {"recipe": {"layers": "all"}},
     "balanced labels": {"recipe": {"sampling": "balanced"}},
     "corrections twice": {"weight": 2.0},
@@ -67,7 +68,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "the head learns, too": {"head": True},
     THREE: {"fits": 3},
     SMOOTHER: {"recipe": {"label_smoothing": 0.2}},
-    FASTER: {"recipe": {"learning_rate": 2e-3}},
+    FASTER: {"recipe": {"learning_rate": 4e-3}},
     DOUBTED: {"doubted": True},
 }
 """What differs from the default recipe; see `Job` and `taught_rows`."""

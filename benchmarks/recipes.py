@@ -39,10 +39,10 @@ from lyra_nli.training.log import TrainingLog
 
 GRID: Mapping[str, dict[str, Any]] = {
     "default": {},
-    "learning rate 0.0005": {"learning_rate": 5e-4},
-    "learning rate 0.002": {"learning_rate": 2e-3},
-    "4 layers": {"layers": 4},
-    "8 layers": {"layers": 8},
+    "learning rate 0.001": {"learning_rate": 1e-3},
+    "learning rate 0.004": {"learning_rate": 4e-3},
+    "2 layers": {"layers": 2},
+    "6 layers": {"layers": 6},
     "rank 4": {"rank": 4, "alpha": 16.0},
     "rank 16": {"rank": 16, "alpha": 64.0},
     "rank 32": {"rank": 32, "alpha": 128.0},
@@ -62,7 +62,8 @@ GRID: Mapping[str, dict[str, Any]] = {
     "no warm-up": {"warmup_fraction": 0.0},
     "warm-up 0.3": {"warmup_fraction": 0.3},
     "dropout 0.1": {"dropout": 0.1},
-    "replay pull 10": {"replay_pull": 10.0},
+    "replay pull 1": {"replay_pull": 1.0},
+    "replay pull 30": {"replay_pull": 30.0},
 }
 """The default's neighbours, one knob each; with ``rank`` goes what keeps alpha / rank. Any other
 recipe is spelled out: ``layers=4 learning_rate=0.002``."""

@@ -63,12 +63,11 @@ from lyra_nli.trainers import trainer_of
 from lyra_nli.training.log import TrainingLog
 
 PARTS = ("speed", "whole", "layers", "growth", "small", "passes", "full")
-RATES = (5e-4, 1e-3, 2e-3)
 WAYS = (
-    ("2", "all", 1e-3),
-    ("4", "all", 1e-3),
-    *(("6", "all", rate) for rate in RATES),
-    *(("all", "all", rate) for rate in RATES),
+    ("2", "all", 2e-3),
+    *(("4", "all", rate) for rate in (1e-3, 2e-3, 4e-3)),
+    ("6", "all", 2e-3),
+    *(("all", "all", rate) for rate in (5e-4, 1e-3, 2e-3)),
 )
 """(upper layers, modules, learning rate) whose accuracy is compared."""
 
@@ -149,7 +148,7 @@ def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000
         ),
         "ours, default": Setup("ours", pairs=pairs, model=model),
         "ours, default, hidden states cached": Setup("cached", pairs=pairs, model=model),
-        "ours, upper four layers": Setup("ours", pairs=pairs, model=model, layers="4"),
+        "ours, upper half": Setup("ours", pairs=pairs, model=model, layers="half"),
     }
     runs = in_turn(setups, options)
     rows = {name: medians(found) for name, found in runs.items()}
@@ -343,7 +342,7 @@ def with_ours(
         changes["batch_size"] = PASS_ROWS[-1]
     micro_batch, tokens = (setup.pass_rows, 2**20) if setup.pass_rows else (None, None)
     if setup.layers:
-        changes["layers"] = setup.layers if setup.layers == "all" else int(setup.layers)
+        changes["layers"] = int(setup.layers) if setup.layers.isdigit() else setup.layers
     if setup.modules:
         changes["target_modules"] = tuple(setup.modules.split(","))
     if setup.rate:

@@ -243,12 +243,12 @@ class TrainingSettings(Section):
         min_length=1,
         description="of query, key, value, attention_output, intermediate, output; or all",
     )
-    layers: Annotated[int, Field(ge=1)] | Literal["half", "all"] = Field(
-        "half",
-        description="how many upper layers learn, or half or all; what lies below is computed once",
+    layers: Annotated[int, Field(ge=1)] | Literal["third", "half", "all"] = Field(
+        "third",
+        description="how many upper layers learn, or third, half, all; those below are read once",
     )
     epochs: int = Field(3, ge=1, le=100, description="all of them run")
-    learning_rate: float = Field(1e-3, gt=0, lt=1, description="at its height; it falls to 0")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="at its height; it falls to 0")
     warmup_fraction: Share = 0.1
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int = Field(16, ge=1, le=1024, description="halved when memory runs out")
@@ -259,7 +259,7 @@ class TrainingSettings(Section):
         1.0, ge=0, description="pull to the base on agreed, replayed, foreign rows it had right"
     )
     replay_pull: float = Field(
-        1.0, ge=0, description="how many times as much a replayed row is pulled as a reviewed one"
+        10.0, ge=0, description="how many times as much a replayed row is pulled as a reviewed one"
     )
     label_smoothing: Share = Field(
         0.1, description="share of a reviewed row's target spread over all labels: people err"
@@ -289,7 +289,7 @@ class TrainingSettings(Section):
 
     def learning_layers(self, depth: int) -> int:
         """How many of a base's encoder layers learn, of `depth`."""
-        named = {"half": max(1, depth // 2), "all": depth}
+        named = {"third": max(1, depth // 3), "half": max(1, depth // 2), "all": depth}
         return named[self.layers] if isinstance(self.layers, str) else min(self.layers, depth)
 
 

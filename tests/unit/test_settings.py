@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lyra_nli.errors import SettingsError
-from lyra_nli.settings import NliSettings, Settings, load_settings
+from lyra_nli.settings import NliSettings, Settings, TrainingSettings, load_settings
 
 SHIPPED = Path(__file__).parents[2] / "config" / "settings.yaml"
 
@@ -261,3 +261,12 @@ def test_a_token_that_is_refused_is_not_shown(monkeypatch: pytest.MonkeyPatch) -
         load_settings(None)
     assert "ml_server.admin_token" in str(caught.value.problems)
     assert "hunter2" not in f"{caught.value}{caught.value.problems}"
+
+
+@pytest.mark.parametrize(
+    ("layers", "of_twelve", "of_six", "of_two"),
+    [("third", 4, 2, 1), ("half", 6, 3, 1), ("all", 12, 6, 2), (5, 5, 5, 2)],
+)
+def test_layers_by_name_or_number(layers: object, of_twelve: int, of_six: int, of_two: int) -> None:
+    recipe = TrainingSettings.model_validate({"layers": layers})
+    assert [recipe.learning_layers(depth) for depth in (12, 6, 2)] == [of_twelve, of_six, of_two]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--domain", default="", metavar="SITE|GROUP", help="learn from its reviews alone, due or not"
 )
-@click.option("--layers", metavar="N|half|all", help="how many upper layers learn, this time")
+@click.option("--layers", metavar="N|third|half|all", help="how many upper layers learn, this time")
 @click.option(
     "--search",
     "minutes",

@@ -59,7 +59,7 @@ class Space:
             for name, value in place.items()
         }
         if values["layers"] == self._layers:
-            values["layers"] = self.recipe.layers  # as the settings say it: half, all
+            values["layers"] = self.recipe.layers  # as the settings say it: third, half, all
         alpha = values.pop("scale") * values["rank"]
         return TrainingSettings.model_validate(
             {**self.recipe.model_dump(), **values, "alpha": float(f"{alpha:.3g}")}
