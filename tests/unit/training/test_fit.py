@@ -556,7 +556,8 @@ class TestPull:
         bytes_of = {}
         for source in ("agreed", "replay", "correction"):
             rows = [replace(row, source=source) for row in known]
-            bytes_of[source] = train(deberta, tmp_path, rows, epochs=1, kl_weight=5.0).adapter
+            options = {"kl_weight": 5.0, "replay_pull": 1.0}
+            bytes_of[source] = train(deberta, tmp_path, rows, epochs=1, **options).adapter
         assert bytes_of["agreed"] == bytes_of["replay"] != bytes_of["correction"]
 
     def test_replayed_rows_alone_are_pulled_by_a_factor(self, deberta, tmp_path, known):
@@ -564,10 +565,10 @@ class TestPull:
             rows = [replace(row, source=source) for row in known]
             return train(deberta, tmp_path, rows, epochs=1, kl_weight=0.5, **options).adapter
 
-        assert adapter("agreed", replay_pull=9.0) == adapter("agreed")
-        assert adapter("foreign", replay_pull=9.0) == adapter("foreign")
-        assert adapter("replay", replay_pull=9.0) != adapter("replay")
-        assert adapter("replay", replay_pull=1.0) == adapter("replay")
+        for source in ("agreed", "foreign"):
+            assert adapter(source, replay_pull=9.0) == adapter(source, replay_pull=1.0)
+        assert adapter("replay", replay_pull=9.0) != adapter("replay", replay_pull=1.0)
+        assert adapter("replay", replay_pull=1.0) == adapter("agreed")
 
 
 class TestErrors:

@@ -110,7 +110,7 @@ class TestSpace:
         assert SPACE.changes(recipe) == {"alpha": 64.0, "learning_rate": 0.00123, "rank": 16}
 
     def test_more_layers_and_epochs_are_more_effort(self):
-        assert SPACE.effort(SETTINGS.model_copy(update={"layers": "all", "epochs": 6})) == 4.0
+        assert SPACE.effort(SETTINGS.model_copy(update={"layers": "all", "epochs": 6})) == 6.0
 
 
 class TestSearch:
