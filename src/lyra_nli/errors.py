@@ -144,6 +144,10 @@ class AdapterError(LyraNliError):
     http_status = 409
 
 
+class SupersededError(AdapterError):
+    """Something else serves than when the work began."""
+
+
 class AdapterNotFoundError(AdapterError):
     """No adapter of that name or path is known."""
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from lyra_nli import provenance
 from lyra_nli.clock import Clock
 from lyra_nli.dataset.build import Dataset
-from lyra_nli.errors import LyraNliError
+from lyra_nli.errors import LyraNliError, SupersededError
 from lyra_nli.evaluation.gate import Verdict
 from lyra_nli.evaluation.report import Report
 from lyra_nli.models.adapter import save_adapter
@@ -55,7 +55,13 @@ _STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
 
 @dataclass
 class Outcome:
-    """What one turn of the loop gave; `origin` in words, `seconds` by step."""
+    """What one turn of the loop gave.
+
+    Attributes:
+        origin: a search or a warm start, in words.
+        kept_back: why a version that passed was not activated after all; mostly empty.
+        seconds: by step.
+    """
 
     version: Version
     verdict: Verdict
@@ -63,6 +69,7 @@ class Outcome:
     dataset: Dataset
     origin: Mapping[str, str]
     activated: bool = False
+    kept_back: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -155,8 +162,11 @@ def train(
         with clock.step("activation"):
             reason = promote_reason or f"gate: {verdict.sentence}"
             over = () if promote_reason else (verdict.active,)
-            registry.activate(version.name, who=who, reason=reason, only_over=over)
-        outcome.activated = True
+            try:
+                registry.activate(version.name, who=who, reason=reason, only_over=over)
+            except SupersededError as error:  # the training is none the worse for it
+                outcome.kept_back = str(error)
+        outcome.activated = not outcome.kept_back
     return outcome
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Workspace:
             reviews, self.replay(), self.settings.dataset, seen, folds=folds, domain=domain
         )
 
-    def earlier_ids(self, reviews: Sequence[Review]) -> list[tuple[str, str]]:
+    def earlier_ids(self, reviews: Sequence[Review]) -> Iterator[tuple[str, str]]:
         """(id by now, id by then) of pairs that may have been learned under another id.
 
         A confirmed edge of Lyra's is one row, and another once somebody reviews it; so is a pair
@@ -104,9 +104,9 @@ class Workspace:
         """
         with read(self.engine) as connection:
             withdrawn = read_withdrawn(connection, self.generation)
-        edges = ((r.id, f"edges:{r.edge_id}") for r in reviews if r.edge_id)
-        again = ((r.id, then) for r in reviews for then in withdrawn.get(r.pair.key, ()))
-        return [*edges, *again]
+        yield from ((r.id, f"edges:{r.edge_id}") for r in reviews if r.edge_id)
+        if withdrawn:  # a key is a hash of two texts
+            yield from ((r.id, then) for r in reviews for then in withdrawn.get(r.pair.key, ()))
 
     def replay(self) -> list[Example]:
         """The replay set: the shipped one, or the user's own file."""

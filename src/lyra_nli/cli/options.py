@@ -30,7 +30,9 @@ base_option = click.option(
     "--base", metavar="MODEL", help="Hub id, local folder or `starter` [settings: nli.fast_model]"
 )
 any_base_option = click.option(
-    "--base", metavar="MODEL", help="Hub id, local folder or `starter` [default: all of them]"
+    "--base",
+    metavar="MODEL",
+    help="Hub id, local folder or `starter` [default: all; with a version, nli.fast_model]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 

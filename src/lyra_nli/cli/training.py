@@ -143,6 +143,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "path": str(outcome.version.path),
         "status": outcome.version.status,
         "activated": outcome.activated,
+        "kept_back": outcome.kept_back,
         "domain": outcome.version.domain,
         "verdict": outcome.verdict.to_dict(),
         "training": outcome.trained.figures(),
@@ -183,4 +184,4 @@ def _print(outcome: Outcome) -> None:
             f'  or ask for it by name: "adapter": "{version.name}"'
         )
     else:
-        click.echo("  active now" if outcome.activated else "  not active")
+        click.echo("  active now" if outcome.activated else f"  not active {outcome.kept_back}")

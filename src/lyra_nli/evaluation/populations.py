@@ -32,8 +32,9 @@ _PAGE = "page:"
 
 _LABEL = "label "
 
-_FINEST = 0.01
-"""The level at which harm to a part can still be seen, whatever `gate.significance` is."""
+_FINEST, _LEAST = 0.01, 1e-4
+"""The level at which harm to one of up to a hundred parts can still be seen; more of them would
+take minutes to tell from chance."""
 
 _LONGEST = 80
 """Characters of a claim that name it."""
@@ -201,7 +202,7 @@ def _chance(groups: NDArray[np.str_], steps: NDArray[np.float64], parts: int) ->
     clusters = Clusters.of(groups)
     if clusters.count < GROUPS:
         return mcnemar(int((steps > 0).sum()), int((steps < 0).sum()))
-    return flip_test(clusters.sums(steps[:, None]), level=_FINEST / parts)
+    return flip_test(clusters.sums(steps[:, None]), level=max(_FINEST / parts, _LEAST))
 
 
 def _holm(ps: list[float]) -> list[float]:

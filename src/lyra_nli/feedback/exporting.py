@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,24 +84,19 @@ def export_file(
     written = second = 0
 
     def counted(rows: Rows) -> Iterator[Mapping[str, Any]]:
-        nonlocal written
+        nonlocal written, second
         for row in rows:
             yield row
             written += 1
+            second += again[row["id"]]
             if progress and written % 200 == 0:
                 progress(written)
-
-    def looked_at(reviews: Iterable[Review], again: Counter[str]) -> Iterator[Review]:
-        nonlocal second
-        for review in reviews:
-            second += again[review.id]
-            yield review
 
     with _new_file(path, overwrite=overwrite) as scratch, read(engine) as connection:
         reviews = stream_reviews(connection, generation, left_out)
         wanted = (review for review in reviews if _wanted(review, only, utc(since)))
         again = second_looks(connection, generation)
-        _WRITERS[kind](scratch, counted(_importable(looked_at(wanted, again), left_out)))
+        _WRITERS[kind](scratch, counted(_importable(wanted, left_out)))
     if progress:
         progress(written)
     return ExportResult(written, tuple(left_out), second)

@@ -246,11 +246,9 @@ def _suspect(connection: Connection, edge_id: str, first: str, second: str) -> N
 
 
 def second_looks(connection: Connection, generation: Generation) -> Counter[str]:
-    """Count the blind second verdicts on each review, by `Review.id`."""
+    """Count the blind second verdicts on each row of ``nli_reviews``."""
     if not generation.has(nli_second_reviews.name):
         return Counter()
-    statement = select(nli_second_reviews.c.review_id, func.count()).group_by(
-        nli_second_reviews.c.review_id
-    )
-    counted = connection.execute(statement)
-    return Counter({f"{nli_reviews.name}:{name}": count for name, count in counted})
+    review = nli_second_reviews.c.review_id
+    statement = select(review, func.count().label("looks")).group_by(review)
+    return Counter({row.review_id: row.looks for row in connection.execute(statement)})

@@ -24,6 +24,7 @@ from lyra_nli.errors import (
     AdapterInvalidError,
     AdapterNotFoundError,
     StorageError,
+    SupersededError,
 )
 from lyra_nli.registry import artifact, rows, trial_rows
 from lyra_nli.registry.export import export_version
@@ -212,8 +213,8 @@ class Registry:
 
         Raises:
             AdapterError: it is active already, was removed, or no reason is given although it
-                did not pass the gate, or was trained and proven for one domain only; or another
-                one is active than it may replace.
+                did not pass the gate, or was trained and proven for one domain only.
+            SupersededError: another one is active than it may replace.
             AdapterInvalidError: its files do not verify.
         """
         with self.exclusive() as connection:
@@ -223,7 +224,7 @@ class Registry:
             require_fit(version, reason)
             active = rows.load_aliases(connection, version.base_model).get("active")
             if only_over and active not in only_over:
-                raise AdapterError(
+                raise SupersededError(
                     f"{version.name} was judged beside {' or '.join(map(_said, only_over))}, and "
                     f"meanwhile {_said(active)} serves: it is registered, and not activated",
                     hint=f"`lyra-nli gate {version.name} --against {active}` judges it beside "

@@ -39,7 +39,7 @@ class ReviewCounts:
     Attributes:
         reviewed: judgements that a human has confirmed or changed.
         corrected: those that were changed.
-        corrected_unused: those of the changed ones that no adapter was trained on.
+        corrected_unused: those that no adapter, or none of one base, was trained on.
     """
 
     reviewed: int

@@ -206,7 +206,7 @@ class Verdicts:
         if self.generation.has_reviews:
             parts.append(self._review_marks(trained))
         if self.generation.has_corrections:
-            parts.append(self._correction_marks())
+            parts.append(self._correction_marks(trained))
         if not parts:
             names = ("predicted_label", "correct_label", "trained")
             return select(*(null().label(name) for name in names)).where(false()).subquery()
@@ -228,7 +228,7 @@ class Verdicts:
             trained = or_(trained, self._is_trained())
         if of is not None:
             # Only the last version to learn from a row is noted: of a row that another base's
-            # version learned from later, the time tells.
+            # version learned from later, the time of the review tells (none is kept of an import).
             before = and_(trained, review.c.reviewed_at <= of.until)
             trained = or_(review.c.trained_version.in_(of.versions), before)
         return (
@@ -246,8 +246,11 @@ class Verdicts:
             .where(self.stands())
         )
 
-    def _correction_marks(self) -> Select[Any]:
+    def _correction_marks(self, of: Trained | None) -> Select[Any]:
         row, model = self.correction, self._model_predictions()
+        trained = self._is_trained()
+        if of is not None:
+            trained = and_(trained, row.c.corrected_at <= of.until)
         rows, unlinked = self._unlinked(row.join(model, model.c.id == row.c.id))
         return (
             select(
@@ -258,7 +261,7 @@ class Verdicts:
                 model.c.predicted_label,
                 row.c.correct_label,
                 row.c.corrected_at.label("reviewed_at"),
-                case((self._is_trained(), 1), else_=0).label("trained"),
+                case((trained, 1), else_=0).label("trained"),
             )
             .select_from(rows)
             .where(unlinked)

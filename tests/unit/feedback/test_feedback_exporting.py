@@ -374,5 +374,11 @@ def test_second_verdicts_that_stay_behind_are_counted(engine: Engine, tmp_path: 
                 id=f"s{number}", review_id="one", edge_id="edge-one", label="supports",
                 reviewer=f"r{number}", reviewed_at="2026-01-02",
             ))  # fmt: skip
+    with write(engine) as connection:  # one that an import would refuse stays behind itself
+        connection.execute(text("UPDATE nli_reviews SET premise = '' WHERE id = 'two'"))
+        connection.execute(insert(nli_second_reviews).values(
+            id="s9", review_id="two", edge_id="edge-two", label="supports", reviewer="r",
+            reviewed_at="2026-01-02",
+        ))  # fmt: skip
     assert export_file(engine, tmp_path / "all.jsonl").second == 3
     assert export_file(engine, tmp_path / "agreed.jsonl", only="agreed").second == 0

@@ -312,6 +312,9 @@ def test_an_undone_edge_comes_back_as_it_was_drawn(world: World) -> None:
     assert repeated.lease != again.lease
     assert not release(world.engine, again.lease)
     assert release(world.engine, repeated.lease)
+    nameless = show_again(world.engine, review, reviewer="", lease_seconds=60)
+    assert nameless is not None
+    assert show_again(world.engine, review, reviewer="", lease_seconds=60) is None
     assert show_again(world.engine, "nlr_none", reviewer="bob", lease_seconds=60) is None
 
 

@@ -13,6 +13,7 @@ from lyra_nli.errors import (
     AdapterInvalidError,
     AdapterNotFoundError,
     StorageError,
+    SupersededError,
 )
 from lyra_nli.registry.artifact import verify
 from lyra_nli.registry.versions import Registry, Version
@@ -352,10 +353,12 @@ def test_a_program_activates_only_over_what_it_judged_beside(
         train()
     registry.activate("v1", who="ann", only_over=(None,))
     registry.activate("v2", who="ann")
-    with pytest.raises(AdapterError, match="judged beside lora-lyra-v1, and meanwhile") as caught:
+    with pytest.raises(
+        SupersededError, match="judged beside lora-lyra-v1, and meanwhile"
+    ) as caught:
         registry.activate("v3", who="bob", only_over=("lora-lyra-v1",))
     assert "gate lora-lyra-v3 --against lora-lyra-v2" in caught.value.hint
-    with pytest.raises(AdapterError, match="judged beside the base"):
+    with pytest.raises(SupersededError, match="judged beside the base"):
         registry.activate("v3", who="bob", only_over=(None,))
     assert served(registry) == ("v2", "v1")
     registry.activate("v3", who="bob", only_over=("lora-lyra-v2",))

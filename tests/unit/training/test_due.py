@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from lyra_databases import NEWER, SHAPES, LyraDatabase, Shape
+from lyra_databases import NEWER, PROPOSAL, SHAPES, LyraDatabase, Shape
 from sqlalchemy import Engine, insert, update
 
 from lyra_nli.feedback.importing import import_file
@@ -191,4 +191,20 @@ def test_what_another_base_learned_is_not_yet_learned(tmp_path):
     assert ask(engine, base="slow").conditions[0].value == 0
     # The rows carry the slow base's version now; the fast one learned from them all the same.
     assert ask(engine, base="fast").conditions[0].value == 0
+    engine.dispose()
+
+
+def test_so_it_is_of_corrections_that_no_review_is_linked_to(tmp_path):
+    reviewed(tmp_path / "lyra.db", corrected=3, agreed=7, shape=PROPOSAL)
+    engine = open_database(str(tmp_path / "lyra.db"))
+    upgrade(engine, backup=False)
+    with write(engine) as connection:
+        generation = inspect_database(engine)
+        assert generation.has_used_for_training
+        ids = [review.id for review in read_reviews(connection, generation).reviews]
+        run = start_run(connection, "fast", None, {})
+        finish_run(connection, run, "done")
+        mark_trained(connection, generation, ids, "lora-lyra-v1", None)
+    assert ask(engine, base="fast").conditions[0].value == 0
+    assert ask(engine, base="slow").conditions[0].value == 3
     engine.dispose()

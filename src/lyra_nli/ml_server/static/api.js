@@ -34,7 +34,9 @@ export const act = (body, reviewer, key) => post(`feedback?${new URLSearchParams
 /** What the domain rules say about the site of a page. */
 export const site = async (url) => (await call(`feedback/site?${new URLSearchParams({ url })}`)).site;
 export const second = (args, key) => post("feedback/second", args, key);
-export const undo = (review_id, reviewer) => post("feedback/undo", { review_id, reviewer });
+// A review is undone once: sent again, it is the same undo.
+export const undo = (review_id, reviewer) =>
+  post("feedback/undo", { review_id, reviewer }, `undo-${review_id}`);
 export const progress = (reviewer) =>
   call(`feedback/progress?${new URLSearchParams({ reviewer, day_start: today() })}`);
 
