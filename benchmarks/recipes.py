@@ -50,8 +50,9 @@ GRID: Mapping[str, dict[str, Any]] = {
     "alpha 64": {"alpha": 64.0},
     "2 epochs": {"epochs": 2},
     "5 epochs": {"epochs": 5},
+    "KL 0": {"kl_weight": 0.0},
     "KL 0.3": {"kl_weight": 0.3},
-    "KL 2": {"kl_weight": 2.0},
+    "KL 1": {"kl_weight": 1.0},
     "no smoothing": {"label_smoothing": 0.0},
     "smoothing 0.2": {"label_smoothing": 0.2},
     "no foreign pairs": {"foreign_share": 0.0},
@@ -62,8 +63,8 @@ GRID: Mapping[str, dict[str, Any]] = {
     "no warm-up": {"warmup_fraction": 0.0},
     "warm-up 0.3": {"warmup_fraction": 0.3},
     "dropout 0.1": {"dropout": 0.1},
-    "replay pull 1": {"replay_pull": 1.0},
-    "replay pull 30": {"replay_pull": 30.0},
+    "replay KL 1": {"replay_kl_weight": 1.0},
+    "replay KL 30": {"replay_kl_weight": 30.0},
 }
 """The default's neighbours, one knob each; with ``rank`` goes what keeps alpha / rank. Any other
 recipe is spelled out: ``layers=4 learning_rate=0.002``."""

@@ -46,6 +46,7 @@ RECIPE = TrainingSettings(
     weight_decay=0.0,
     batch_size=32,
     kl_weight=0.0,
+    replay_kl_weight=0.0,
     label_smoothing=0.0,
     foreign_share=0.0,
     strengths=(1.0,),

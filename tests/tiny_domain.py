@@ -46,6 +46,7 @@ def tiny_settings(folder: Path) -> Settings:
                 "learning_rate": 0.01,
                 "epochs": 6,
                 "kl_weight": 0.0,
+                "replay_kl_weight": 0.0,
                 "folds": 0,  # five more trainings a test, but where folds are what is tested
                 "threads": 1,
                 "precision": "fp32",

@@ -256,10 +256,10 @@ class TrainingSettings(Section):
         "natural", description="balanced: every label weighs the same"
     )
     kl_weight: float = Field(
-        1.0, ge=0, description="pull to the base on agreed, replayed, foreign rows it had right"
+        0.1, ge=0, description="pull to the base on agreed and foreign rows that it had right"
     )
-    replay_pull: float = Field(
-        10.0, ge=0, description="how many times as much a replayed row is pulled as a reviewed one"
+    replay_kl_weight: float = Field(
+        10.0, ge=0, description="the same on replayed rows: there nothing is to change"
     )
     label_smoothing: Share = Field(
         0.1, description="share of a reviewed row's target spread over all labels: people err"

@@ -225,7 +225,7 @@ class Fit:
             yield [batch[place] for place in places]
 
     def _loss(self, part: list[int]) -> torch.Tensor:
-        """Summed loss of some rows: weighted cross-entropy + kl_weight * KL(base || model)."""
+        """Summed loss of some rows: weighted cross-entropy + pull * KL(base || model)."""
         lessons, where = self.lessons, self.student.device
         index = torch.tensor(part)
         logits = self.student.read([lessons.encoded[row] for row in part])
@@ -239,8 +239,7 @@ class Fit:
         divergence = functional.kl_div(
             log_p[pulled], teacher[pulled], log_target=True, reduction="none"
         ).sum(dim=1)
-        pull = (divergence * lessons.pulls[index].to(where)[pulled]).sum()
-        return loss + self.recipe.kl_weight * pull
+        return loss + (divergence * lessons.pulls[index].to(where)[pulled]).sum()
 
     def _figures(self, result: Fitted) -> dict[str, float]:
         """What the log tells of an epoch: the watched rows, and the machine."""

@@ -25,8 +25,8 @@ class Lessons:
         labels: class indices in the model's own order, int64 [n].
         targets: what to answer, float32 [n, classes]: mostly the label, see `make_lessons`.
         weights: factor on each row's cross-entropy, float32 [n].
-        pulls: factor on each row's pull towards the base, float32 [n]: what a reviewed row of an
-            origin that has too many weighs, the recipe's for a replayed row, and 1 for the others.
+        pulls: factor on each row's pull towards the base, float32 [n]: the recipe's for its source,
+            times what a reviewed row of an origin that has too many weighs.
         teacher: the base's log-probabilities, float32 [n, classes]; NaN where a row is not to
             be pulled towards the base.
     """
@@ -54,8 +54,12 @@ class Lessons:
 
     @property
     def uncorrected(self) -> list[int]:
-        """Rows on which the base may be a teacher: no human found it wrong there."""
-        return [i for i, example in enumerate(self.examples) if example.source != "correction"]
+        """Rows on which the base may be a teacher: no human found it wrong, and they are pulled."""
+        return [
+            i
+            for i, (example, pull) in enumerate(zip(self.examples, self.pulls, strict=True))
+            if example.source != "correction" and pull > 0
+        ]
 
     def with_teacher(self, rows: list[int], log_probabilities: torch.Tensor) -> Lessons:
         """Pull towards the base's answers on those of the rows whose label it gave.
@@ -70,7 +74,12 @@ class Lessons:
 
 
 def make_lessons(
-    base: Base, examples: Sequence[Example], smoothing: float = 0.0, replay_pull: float = 1.0
+    base: Base,
+    examples: Sequence[Example],
+    *,
+    smoothing: float = 0.0,
+    pull: float = 0.0,
+    replay_pull: float = 0.0,
 ) -> Lessons:
     """Encode examples; nothing is pulled towards the base yet.
 
@@ -80,7 +89,8 @@ def make_lessons(
             Rethinking the inception architecture, 7; against label noise: Lukasik et al. 2020).
             Of a label that several people gave, each without seeing the other's, it is that
             share divided by their number. Other rows are no person's word.
-        replay_pull: how many times as much a replayed row is pulled as a reviewed one.
+        pull: towards the base on a row that people agreed with, or a foreign one.
+        replay_pull: the same on a replayed row.
 
     Raises:
         InputError: naming every pair that can't be encoded.
@@ -89,7 +99,7 @@ def make_lessons(
     labels = torch.tensor([order[INDEX[e.label]] for e in examples], dtype=torch.long)
     doubts = [smoothing / e.people if e.source in REVIEWED else 0.0 for e in examples]
     doubt = torch.tensor(doubts)[:, None]
-    pulls = {"replay": replay_pull, "foreign": 1.0}
+    pulls = {"replay": replay_pull, "foreign": pull}
     certain = functional.one_hot(labels, len(order)).float()
     return Lessons(
         examples=tuple(examples),
@@ -97,6 +107,8 @@ def make_lessons(
         labels=labels,
         targets=(1 - doubt) * certain + doubt / len(order),
         weights=torch.tensor([e.weight for e in examples], dtype=torch.float32),
-        pulls=torch.tensor([pulls.get(e.source, e.weight) for e in examples], dtype=torch.float32),
+        pulls=torch.tensor(
+            [pulls.get(e.source, pull * e.weight) for e in examples], dtype=torch.float32
+        ),
         teacher=torch.full((len(examples), len(order)), float("nan")),
     )

@@ -210,11 +210,17 @@ class Trainer:
             InputError: naming every pair that can't be encoded.
         """
         recipe = self.recipe
-        lessons = make_lessons(self.base, examples, recipe.label_smoothing, recipe.replay_pull)
+        lessons = make_lessons(
+            self.base,
+            examples,
+            smoothing=recipe.label_smoothing,
+            pull=recipe.kl_weight,
+            replay_pull=recipe.replay_kl_weight,
+        )
         with deterministic(self.recipe.seed, self.recipe.threads):
             self.log.begin("frozen layers", len(set(lessons.encoded)))
             self.student.read.fill(lessons.encoded, self.log.advance)
-            asked = lessons.uncorrected if self.recipe.kl_weight else []
+            asked = lessons.uncorrected
             if not asked:
                 return lessons
             learned = self.student.weights()

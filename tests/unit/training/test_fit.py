@@ -556,19 +556,20 @@ class TestPull:
         bytes_of = {}
         for source in ("agreed", "replay", "correction"):
             rows = [replace(row, source=source) for row in known]
-            options = {"kl_weight": 5.0, "replay_pull": 1.0}
+            options = {"kl_weight": 5.0, "replay_kl_weight": 5.0}
             bytes_of[source] = train(deberta, tmp_path, rows, epochs=1, **options).adapter
         assert bytes_of["agreed"] == bytes_of["replay"] != bytes_of["correction"]
 
-    def test_replayed_rows_alone_are_pulled_by_a_factor(self, deberta, tmp_path, known):
+    def test_replayed_rows_have_a_pull_of_their_own(self, deberta, tmp_path, known):
         def adapter(source: str, **options: float) -> bytes:
             rows = [replace(row, source=source) for row in known]
-            return train(deberta, tmp_path, rows, epochs=1, kl_weight=0.5, **options).adapter
+            return train(deberta, tmp_path, rows, epochs=1, **options).adapter
 
         for source in ("agreed", "foreign"):
-            assert adapter(source, replay_pull=9.0) == adapter(source, replay_pull=1.0)
-        assert adapter("replay", replay_pull=9.0) != adapter("replay", replay_pull=1.0)
-        assert adapter("replay", replay_pull=1.0) == adapter("agreed")
+            assert adapter(source, replay_kl_weight=5.0) == adapter(source)
+            assert adapter(source, kl_weight=5.0) != adapter(source)
+        assert adapter("replay", kl_weight=5.0) == adapter("replay")
+        assert adapter("replay", replay_kl_weight=5.0) == adapter("agreed", kl_weight=5.0)
 
 
 class TestErrors:

@@ -34,6 +34,7 @@ RECIPE = TrainingSettings(
     learning_rate=2e-2,
     batch_size=16,
     kl_weight=0.0,
+    replay_kl_weight=0.0,
     label_smoothing=0.0,
     foreign_share=0.0,
     strengths=(1.0,),
