@@ -256,7 +256,7 @@ class TrainingSettings(Section):
         "natural", description="balanced: every label weighs the same"
     )
     kl_weight: float = Field(
-        0.1, ge=0, description="pull to the base on agreed and foreign rows that it had right"
+        1.0, ge=0, description="pull to the base on agreed and foreign rows that it had right"
     )
     replay_kl_weight: float = Field(
         10.0, ge=0, description="the same on replayed rows: there nothing is to change"

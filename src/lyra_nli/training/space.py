@@ -39,7 +39,7 @@ class Space:
             "rank": CategoricalDistribution(sorted({max(1, rank // 2), rank, min(256, 2 * rank)})),
             "layers": CategoricalDistribution(sorted(layers)),
             "epochs": IntDistribution(max(1, recipe.epochs - 1), min(100, recipe.epochs + 3)),
-            "kl_weight": FloatDistribution(0.0, max(1.0, recipe.kl_weight)),
+            "kl_weight": FloatDistribution(0.0, max(2.0, recipe.kl_weight)),
             "label_smoothing": FloatDistribution(0.0, max(0.2, recipe.label_smoothing)),
             "foreign_share": FloatDistribution(0.0, max(1.0, recipe.foreign_share)),
         }
