@@ -18,7 +18,7 @@ from sqlalchemy import insert, update
 from lyra_nli.cli.main import cli
 from lyra_nli.client import MLClient
 from lyra_nli.errors import AdapterInvalidError, LyraNliError
-from lyra_nli.ml_server import nli
+from lyra_nli.ml_server import judging
 from lyra_nli.records import Pair
 from lyra_nli.registry.trials import Trial, Trials
 from lyra_nli.storage import tables
@@ -136,14 +136,14 @@ def test_one_that_fails_is_over_at_once_and_nobody_notices(
 ) -> None:
     expected = ask(url, PAIRS)
     start(world, url, 1.0)
-    real = nli.judged
+    real = judging._judgements
 
     def judged(slot: Any, chosen: Any, *rest: Any) -> Any:
         if any(served.name == V2 for served in chosen):
             raise error
         return real(slot, chosen, *rest)
 
-    monkeypatch.setattr(nli, "judged", judged)
+    monkeypatch.setattr(judging, "_judgements", judged)
     assert ask(url, PAIRS) == expected
     assert running(url) == [], "at once, not after the next look"
     wait_until(lambda: last(world).ended_at is not None)
@@ -160,14 +160,14 @@ def test_memory_that_runs_out_for_a_moment_ends_no_trial(
     world: World, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(world, url, 1.0)
-    real, failures = nli.judged, [RuntimeError("no memory")]
+    real, failures = judging._judgements, [RuntimeError("no memory")]
 
     def judged(*arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(nli, "judged", judged)
+    monkeypatch.setattr(judging, "_judgements", judged)
     assert {result["adapter"] for result in ask(url, PAIRS)} == {V2}
     assert running(url) == [("canary", V2)]
 
@@ -180,7 +180,7 @@ def test_a_failure_of_everybody_is_not_the_canarys(
     def judged(*_: Any) -> Any:
         raise AdapterInvalidError("NaN")
 
-    monkeypatch.setattr(nli, "judged", judged)
+    monkeypatch.setattr(judging, "_judgements", judged)
     answer = httpx.post(f"{url}/nli", json=body(PAIRS), trust_env=False)
     assert answer.status_code == 422
     assert running(url) == [("canary", V2)]

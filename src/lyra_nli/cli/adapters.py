@@ -117,17 +117,21 @@ def verify(name: str | None, config: Path | None, db: str | None) -> None:
     """Check the files of a version (or of all) against its manifest."""
     registry = open_workspace(config, db, read_only=True).registry
     names = [name] if name else [version.name for version in registry.list()]
-    damaged: list[str] = []
+    damaged = []
     for each in names:
         try:
             manifest = registry.verify(each)
         except AdapterError as error:
-            damaged.append(each)
-            click.echo(f"{each}: {error}", err=True)
+            damaged.append(error)
         else:
             click.echo(f"{manifest.name}: {len(manifest.files)} files match the manifest")
+    if len(damaged) == 1:
+        raise damaged[0]
     if damaged:
-        raise AdapterError(f"{len(damaged)} of {len(names)} version(s) are damaged")
+        raise AdapterError(
+            f"{len(damaged)} of {len(names)} versions are damaged",
+            problems=[str(each) for each in damaged],
+        )
 
 
 @adapters.command()
