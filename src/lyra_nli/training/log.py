@@ -61,7 +61,9 @@ class TrainingLog:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        self._board.close()
+        if kind is not KeyboardInterrupt:
+            self._board.close()
+        # Else it may have been cut short inside its own queue, and closing it waits for that.
         self._file.close()
 
     @contextmanager

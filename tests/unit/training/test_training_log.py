@@ -172,3 +172,21 @@ def test_the_bar_tells_how_unseen_rows_fare(tmp_path):
     drawn = screen(tmp_path, play)
     for text in ("loss 0.125", "nll 0.500", "accuracy 0.750"):
         assert text in drawn
+
+
+def test_an_interrupt_waits_for_no_writer(tmp_path, monkeypatch):
+    """Cut short inside its own queue, TensorBoard's would wait for ever."""
+
+    def locked() -> None:
+        raise AssertionError("waited for the writer")
+
+    def interrupted() -> None:
+        with TrainingLog(tmp_path) as log:
+            log.begin("final", 1)
+            log.step(1, {"loss": 0.5})
+            monkeypatch.setattr(log._board, "close", locked)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert '"loss": 0.5' in (tmp_path / "metrics.jsonl").read_text()
