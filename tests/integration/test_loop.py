@@ -227,6 +227,28 @@ def test_a_version_and_its_record_stand_or_fall_together(
     assert outcome.version.name == "lora-lyra-v1"
 
 
+def test_what_changed_meanwhile_is_not_activated_over(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    assert first.activated
+    add_reviews(workspace, tmp_path, reviewed_pairs(480)[240:])
+    judge = loop.evaluate
+
+    def judged_while_somebody_goes_back(*arguments: Any) -> Any:
+        found = judge(*arguments)
+        workspace.registry.deactivate(base_name(workspace), who="bob")
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", judged_while_somebody_goes_back)
+    second = loop.train(workspace, base_name(workspace), who="t", forced_reason="r")
+    assert second.verdict.outcome == "pass", second.verdict.sentence
+    assert not second.activated
+    assert "lora-lyra-v2 was judged beside lora-lyra-v1, and meanwhile the base" in second.kept_back
+    assert workspace.registry.active(base_name(workspace)) is None
+    assert [version.name for version in workspace.registry.list()][-1] == "lora-lyra-v2"
+
+
 def test_an_interrupt_after_all_was_written_takes_nothing_back(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,8 +33,8 @@ _PAGE = "page:"
 _LABEL = "label "
 
 _FINEST, _LEAST = 0.01, 1e-4
-"""The level at which harm to one of up to a hundred parts can still be seen; more of them would
-take minutes to tell from chance."""
+"""The level to which a part's p is known after Holm's correction, and the finest before it: with
+more than a hundred parts it would take minutes."""
 
 _LONGEST = 80
 """Characters of a claim that name it."""

@@ -217,7 +217,7 @@ class Trainer:
             pull=recipe.kl_weight,
             replay_pull=recipe.replay_kl_weight,
         )
-        with deterministic(self.recipe.seed, self.recipe.threads):
+        with deterministic(recipe.seed, recipe.threads):
             self.log.begin("frozen layers", len(set(lessons.encoded)))
             self.student.read.fill(lessons.encoded, self.log.advance)
             asked = lessons.uncorrected
