@@ -207,3 +207,15 @@ def test_a_lyra_database_is_read_as_it_is_and_upgraded_when_told(
 def test_a_missing_database_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="lyra-nli db init"):
         call("status --db", str(tmp_path / "no.db"))
+
+
+def test_every_damaged_version_is_named_at_once(project: Path) -> None:
+    call("train --force --reason again")
+    for name in ("v1", "v2"):
+        weights = project / "adapters" / f"lora-lyra-{name}" / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(AdapterError, match="2 of 2 versions are damaged") as caught:
+        call("adapters verify")
+    told = "\n".join(caught.value.problems)
+    assert "lora-lyra-v1" in told
+    assert "lora-lyra-v2" in told
