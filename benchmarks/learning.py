@@ -62,7 +62,6 @@ from lyra_nli.training.folds import cut
 from lyra_nli.training.foreign import foreign_pairs
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.student import Student
 from lyra_nli.training.trainer import Trainer
@@ -185,7 +184,7 @@ def taught_rows(base: Base, job: Job, task: Task) -> list[Example]:
     way = WAYS[job.way]
     rows = [e for e in task.reviewed if way.get("only", e.source) == e.source]
     if way.get("doubted"):
-        doubts = read_opinions(base, rows, compute_dtype("auto")).suspicion()
+        doubts = read_opinions(Judge(base), rows).suspicion()
         rows = [replace(e, weight=1 - doubt) for e, doubt in zip(rows, doubts, strict=True)]
     if "weight" in way:
         rows = [replace(e, weight=way["weight"]) if e.source == "correction" else e for e in rows]
@@ -201,7 +200,7 @@ def suspects_found(base: Base, task: Task) -> dict[str, float]:
     ours, with the same expectations: those of the label alone, and cleanlab's scores, adjusted for
     how sure each class is expected (Northcutt et al. 2021, Confident learning).
     """
-    opinions = read_opinions(base, task.reviewed, compute_dtype("auto"))
+    opinions = read_opinions(Judge(base), task.reviewed)
     likely, labels = opinions.expected(), opinions.labels
     scores = {
         "ours": opinions.suspicion(),

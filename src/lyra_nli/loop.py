@@ -26,6 +26,7 @@ from lyra_nli.evaluation.report import Report
 from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
+from lyra_nli.models.judge import Judge
 from lyra_nli.records import Review
 from lyra_nli.registry.answers import write_answers
 from lyra_nli.registry.artifact import staged
@@ -41,9 +42,10 @@ from lyra_nli.trainers import Trainers, told
 from lyra_nli.training.folds import AnswerRow, answer_rows
 from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.machine import compute_dtype
+from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.suspicion import suspects, suspicions
 from lyra_nli.training.trainer import Trained
-from lyra_nli.witnesses import Proof, evaluate, with_groups
+from lyra_nli.witnesses import Proof, Witness, evaluate, with_groups
 from lyra_nli.workspace import Workspace
 
 _STATUS: Mapping[str, Literal["passed", "rejected", "unproven"]] = {
@@ -128,13 +130,16 @@ def train(
                 trainer = trainers(recipe)
                 trained = trainer.train(dataset.train, dataset.dev, trainers.unseen)
                 save_adapter(base, trainer.student.model, recipe, staging, trained.strength)
+            with clock.step("suspects"):
+                judge = Judge(base, batch_size=workspace.settings.nli.batch_size)
+                opinions = read_opinions(judge, dataset.examples())
+                suspicion = suspicions(opinions)
             with clock.step("gate"):
                 unseen = trained.unseen_rows()
+                asked = Witness(judge, unseen=opinions.answers())
                 verdict, proof = evaluate(
-                    workspace, base, staging, dataset, unseen, active, trainers.started_from
+                    workspace, asked, staging, dataset, unseen, active, trainers.started_from
                 )
-            with clock.step("suspects"):
-                suspicion = suspicions(base, dataset.examples())
             write_answers(staging, _told(dataset, unseen, proof, suspicion))
             origin = trainers.origin()
             manifest = describe(workspace, base, dataset, trained, verdict, proof, origin)

@@ -21,7 +21,6 @@ from lyra_nli.evaluation.evidence import Evidence
 from lyra_nli.evaluation.gate import Kind, Verdict, judge_candidate
 from lyra_nli.labels import LABELS
 from lyra_nli.models.adapter import read_adapter
-from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
 from lyra_nli.registry.answers import read_answers
@@ -39,8 +38,8 @@ class Witness:
 
     Attributes:
         learned: ids of rows about which its own answers prove nothing.
-        unseen: row id -> probabilities in the order of ``LABELS``, by a student of its training
-            that had not learned from the row.
+        unseen: row id -> probabilities in the order of ``LABELS``: what it said already, or a
+            student of its training that had not learned from the row.
     """
 
     judge: Judge
@@ -93,7 +92,7 @@ class Proof:
 
 def evaluate(
     workspace: Workspace,
-    base: Base,
+    base: Witness,
     adapter_dir: Path,
     dataset: Dataset,
     unseen: Sequence[Mapping[str, Any]],
@@ -103,6 +102,7 @@ def evaluate(
     """Judge the saved candidate beside the base and the active version, on the same rows.
 
     Args:
+        base: with what it said already, so that it is not asked twice.
         unseen: what the folds' students said of the rows that they had not learned from.
         active: the version that served when the training began: the dataset knows what that had
             learned from.
@@ -111,11 +111,11 @@ def evaluate(
     Returns:
         The verdict, and what it rests on.
     """
-    plain = Judge(base, batch_size=workspace.settings.nli.batch_size)
-    adapted = plain.adapted(read_adapter(base, adapter_dir), "candidate")
+    plain = base.judge
+    adapted = plain.adapted(read_adapter(plain.base, adapter_dir), "candidate")
     answered = unseen_by(unseen)
     witnesses = {
-        "base": Witness(plain),
+        "base": base,
         # What its start had learned from, general NLI too, it can't be asked either.
         "candidate": Witness(adapted, dataset.learned if start else frozenset(), answered),
     }
@@ -124,7 +124,7 @@ def evaluate(
     folded = [example for example in dataset.train if example.id in answered]
     proof = gather(witnesses, dataset.holdout, folded, dataset.general)
     with read(workspace.engine) as connection:
-        looks = count_looks(connection, base.name, proof.rows)
+        looks = count_looks(connection, plain.base.name, proof.rows)
     name = active.name if active else None
     verdict = proof.verdict(workspace.settings.gate, active=name, looks=looks, start=start)
     return verdict, proof

@@ -34,7 +34,7 @@ from lyra_nli.models.delta import Delta, LowRank, low_rank
 from lyra_nli.models.encoder import is_disentangled
 from lyra_nli.models.encoding import EncodedPair, collate
 from lyra_nli.models.layer import Layer
-from lyra_nli.models.layout import lay_out
+from lyra_nli.models.layout import Layout, in_order, lay_out
 from lyra_nli.models.low_rank import LowRankLinear
 
 _HEAD = -1
@@ -67,6 +67,15 @@ class Engine(Protocol):
 
         Args:
             variants: who judges each row, of `variant`; None is the base.
+        """
+
+    def vectors(self, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the base makes of rows on the way to its answers, and these.
+
+        Returns:
+            Vectors [rows, 2 * hidden]: the mean over the tokens after the lower half of the
+            layers, which knows the words, and the first token after all, which is all that the
+            answer is made of. Then the base's `logits`.
         """
 
 
@@ -152,15 +161,44 @@ class DebertaEngine:
         )
         deltas = list(owners)
         with torch.inference_mode():
-            hidden = self.model.deberta.embeddings(**layout.inputs)[0]
-            for layer in self._layers:
-                hidden = layer(hidden, layout, deltas, last=layer is self._layers[-1])
-            parts = [(segment.rows, deltas[segment.owner]) for segment in layout.segments]
-            pooled = self._head("pooler.dense", hidden, parts)
-            pooled = ACT2FN[self.model.config.pooler_hidden_act](pooled)
-            logits = torch.empty(len(rows), self.model.num_labels)
-            logits[layout.order] = self._head("classifier", pooled, parts).cpu()
-        return logits
+            hidden = self._run(self._layers, self._embed(layout), layout, deltas)
+            return in_order(self._answer(hidden, layout, deltas), layout)
+
+    def vectors(self, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Engine`."""
+        layout = lay_out(rows, [0] * len(rows), self.model.classifier.weight.device)
+        half = len(self._layers) // 2
+        with torch.inference_mode():
+            middle = self._run(self._layers[:half], self._embed(layout), layout, [None])
+            first = self._run(self._layers[half:], middle, layout, [None])
+            means = [each.mean(dim=0) for each in torch.split(middle, layout.lengths)]
+            vectors = torch.cat([torch.stack(means), first], dim=1)
+            logits = self._answer(first, layout, [None])
+            return in_order(vectors, layout), in_order(logits, layout)
+
+    def _embed(self, layout: Layout) -> torch.Tensor:
+        hidden: torch.Tensor = self.model.deberta.embeddings(**layout.inputs)[0]
+        return hidden
+
+    def _run(
+        self,
+        layers: Sequence[Layer],
+        hidden: torch.Tensor,
+        layout: Layout,
+        deltas: Sequence[Delta | None],
+    ) -> torch.Tensor:
+        for layer in layers:
+            hidden = layer(hidden, layout, deltas, last=layer is self._layers[-1])
+        return hidden
+
+    def _answer(
+        self, hidden: torch.Tensor, layout: Layout, deltas: Sequence[Delta | None]
+    ) -> torch.Tensor:
+        """First tokens [rows, hidden] -> logits [rows, classes]."""
+        parts = [(segment.rows, deltas[segment.owner]) for segment in layout.segments]
+        pooled = self._head("pooler.dense", hidden, parts)
+        pooled = ACT2FN[self.model.config.pooler_hidden_act](pooled)
+        return self._head("classifier", pooled, parts)
 
     def _head(
         self, name: str, x: torch.Tensor, parts: Sequence[tuple[slice, Delta | None]]
@@ -211,6 +249,19 @@ class PlainEngine:
                 said = model(**{name: value.to(device) for name, value in batch.items()}).logits
             logits[own] = said.float().cpu()
         return logits
+
+    def vectors(self, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Engine`."""
+        model = self.base.model
+        device = next(model.parameters()).device
+        batch = {name: each.to(device) for name, each in collate(self.base, rows).items()}
+        with torch.inference_mode():
+            out = model(**batch, output_hidden_states=True)
+            middle = out.hidden_states[(len(out.hidden_states) - 1) // 2]
+            real = batch["attention_mask"][:, :, None].to(middle.dtype)
+            mean = (middle * real).sum(dim=1) / real.sum(dim=1)
+            vectors = torch.cat([mean, out.hidden_states[-1][:, 0]], dim=1)
+        return vectors.float().cpu(), out.logits.float().cpu()
 
 
 def _let_go(layer: nn.Module) -> int:

@@ -76,6 +76,25 @@ class Judge:
         """
         return self._forward(encode(self.base, pairs), progress)
 
+    def vectors(self, pairs: Sequence[Pair]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the base makes of pairs, whatever adapter judges here, on the way to its answers.
+
+        Returns:
+            Vectors [pairs, 2 * hidden], see `Engine.vectors`, and `logits`.
+
+        Raises:
+            InputError: listing every pair that can't be read.
+        """
+        rows = encode(self.base, pairs)
+        hidden: int = self.base.model.config.hidden_size  # type: ignore[union-attr,assignment]
+        vectors = np.empty((len(rows), 2 * hidden), dtype=np.float32)
+        logits = np.empty((len(rows), len(LABELS)), dtype=np.float32)
+        order = list(self.base.labels.order)
+        for positions in by_length([len(row) for row in rows], self.batch_size):
+            read, said = self._engine.vectors([rows[i] for i in positions])
+            vectors[positions], logits[positions] = read.numpy(), said[:, order].numpy()
+        return vectors, logits
+
     def _forward(
         self, rows: Sequence[EncodedPair], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:

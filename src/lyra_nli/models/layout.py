@@ -78,11 +78,13 @@ class Layout:
     Attributes:
         order: the caller's position of each row.
         starts: the place of each row's first token, int64 [rows].
+        lengths: tokens of each row.
         inputs: what the embeddings take, by name, int64 [1, tokens] each.
     """
 
     order: list[int]
     starts: torch.Tensor
+    lengths: list[int]
     inputs: dict[str, torch.Tensor]
     segments: tuple[Segment, ...]
 
@@ -129,9 +131,17 @@ def lay_out(rows: Sequence[EncodedPair], owners: Sequence[int], device: torch.de
     return Layout(
         order,
         torch.tensor(starts[:-1]),
+        lengths,
         {name: torch.tensor([values]) for name, values in inputs.items()},
         tuple(segments),
     ).to(device)
+
+
+def in_order(rows: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Rows as they were laid out -> the same as the caller had them, on the CPU."""
+    found = torch.empty(rows.shape, dtype=rows.dtype)
+    found[layout.order] = rows.cpu()
+    return found
 
 
 def _parts(rows: slice, lengths: Sequence[int], cells: int) -> Iterator[slice]:

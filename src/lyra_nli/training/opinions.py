@@ -17,15 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lyra_nli.evaluation.arrays import Probabilities
 from lyra_nli.labels import INDEX, LABELS
-from lyra_nli.models.base import Base
-from lyra_nli.models.judge import softmax
-from lyra_nli.models.vectors import read_vectors
+from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.records import Example
+from lyra_nli.training.lessons import REVIEWED
 
 FEWEST = 2
 """Rows from which on one can be held against the others."""
@@ -43,12 +41,14 @@ class Opinions:
     """Reviewed rows as the base sees them; columns of labels in the order of ``LABELS``.
 
     Attributes:
+        ids: of the rows.
         labels: class indices, int64 [n].
         ruled_out: the label that a person said is wrong, bool [n, 3].
-        vectors: float32 [n, d], see `read_vectors`.
+        vectors: float32 [n, d], see `Judge.vectors`.
         said: the base's probabilities, float64 [n, 3].
     """
 
+    ids: tuple[str, ...]
     labels: NDArray[np.int64]
     ruled_out: NDArray[np.bool_]
     vectors: NDArray[np.float32]
@@ -58,8 +58,16 @@ class Opinions:
         """The same of some rows, as if there were no others."""
         index = list(rows)
         return Opinions(
-            self.labels[index], self.ruled_out[index], self.vectors[index], self.said[index]
+            tuple(self.ids[row] for row in index),
+            self.labels[index],
+            self.ruled_out[index],
+            self.vectors[index],
+            self.said[index],
         )
+
+    def answers(self) -> dict[str, list[float]]:
+        """Row id -> the base's probabilities, in the order of ``LABELS``."""
+        return dict(zip(self.ids, self.said.tolist(), strict=True))
 
     def expected(self) -> Probabilities:
         """Each row's label, by the base and by the labels of all others, float64 [n, 3]."""
@@ -77,18 +85,21 @@ class Opinions:
         return 1 - own
 
 
-def read_opinions(base: Base, reviewed: Sequence[Example], dtype: torch.dtype) -> Opinions:
-    """Read reviewed rows by the base.
-
-    Args:
-        dtype: what products run in.
+def read_opinions(judge: Judge, examples: Sequence[Example]) -> Opinions:
+    """Read what people reviewed, by the base of a judge.
 
     Raises:
         InputError: listing every pair that can't be read.
     """
-    vectors, logits = read_vectors(base, [example.pair for example in reviewed], dtype)
-    labels = np.array([INDEX[example.label] for example in reviewed], dtype=np.int64)
-    return Opinions(labels, _ruled_out(reviewed), vectors, softmax(logits))
+    reviewed = [example for example in examples if example.source in REVIEWED]
+    vectors, logits = judge.vectors([example.pair for example in reviewed])
+    return Opinions(
+        tuple(example.id for example in reviewed),
+        np.array([INDEX[example.label] for example in reviewed], dtype=np.int64),
+        _ruled_out(reviewed),
+        vectors,
+        softmax(logits),
+    )
 
 
 def left_out(vectors: NDArray[np.float32], wanted: Probabilities) -> Probabilities:

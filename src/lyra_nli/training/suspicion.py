@@ -6,33 +6,24 @@ not, for it has seen nothing of their page and claim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lyra_nli.dataset.clean import Cleaned
-from lyra_nli.models.base import Base
-from lyra_nli.records import Example
 from lyra_nli.storage.scores import DISPUTED
-from lyra_nli.training.lessons import REVIEWED
-from lyra_nli.training.machine import compute_dtype
-from lyra_nli.training.opinions import FEWEST, read_opinions
+from lyra_nli.training.opinions import FEWEST, Opinions
 
 SUSPECT = 0.5
 """From here on a label is rather wrong than right."""
 
 
-def suspicions(base: Base, examples: Sequence[Example]) -> dict[str, float]:
+def suspicions(opinions: Opinions) -> dict[str, float]:
     """Review id -> how likely its label is wrong, by all labels but itself, 0 to 1.
 
     Of one row nothing can be told, and of none.
-
-    Raises:
-        InputError: listing every pair that can't be read.
     """
-    reviewed = [example for example in examples if example.source in REVIEWED]
-    if len(reviewed) < FEWEST:
+    if len(opinions.ids) < FEWEST:
         return {}
-    found = read_opinions(base, reviewed, compute_dtype("auto")).suspicion()
-    return dict(zip((example.id for example in reviewed), found.tolist(), strict=True))
+    return dict(zip(opinions.ids, opinions.suspicion().tolist(), strict=True))
 
 
 def suspects(suspicion: Mapping[str, float], cleaned: Cleaned) -> dict[str, float]:

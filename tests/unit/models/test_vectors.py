@@ -8,7 +8,6 @@ import torch
 
 from lyra_nli.models.encoding import collate, encode
 from lyra_nli.models.judge import Judge
-from lyra_nli.models.vectors import read_vectors
 from lyra_nli.records import Pair
 
 PAIRS = [
@@ -20,14 +19,14 @@ PAIRS = [
 
 @pytest.mark.parametrize("name", ["deberta-v2", "bert", "roberta"])
 def test_the_answers_are_those_of_the_base(bases, name):
-    vectors, logits = read_vectors(bases[name], PAIRS)
+    vectors, logits = Judge(bases[name]).vectors(PAIRS)
     assert vectors.shape == (3, 2 * bases[name].model.config.hidden_size)
     assert logits == pytest.approx(Judge(bases[name]).logits(PAIRS), abs=1e-5)
 
 
 def test_padding_does_not_count(deberta):
-    together, _ = read_vectors(deberta, PAIRS)
-    alone = np.concatenate([read_vectors(deberta, [pair])[0] for pair in PAIRS])
+    together, _ = Judge(deberta).vectors(PAIRS)
+    alone = np.concatenate([Judge(deberta).vectors([pair])[0] for pair in PAIRS])
     assert together == pytest.approx(alone, abs=1e-5)
 
 
@@ -36,11 +35,11 @@ def test_the_middle_and_the_end(deberta):
     with torch.no_grad():
         batch = collate(deberta, encode(deberta, PAIRS[:1]))
         states = deberta.model(**batch, output_hidden_states=True).hidden_states
-    middle = states[len(states) // 2][0].mean(dim=0)
+    middle = states[(len(states) - 1) // 2][0].mean(dim=0)
     expected = torch.cat([middle, states[-1][0, 0]]).numpy()
-    assert read_vectors(deberta, PAIRS[:1])[0][0] == pytest.approx(expected, abs=1e-5)
+    assert Judge(deberta).vectors(PAIRS[:1])[0][0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_nothing_gives_nothing(deberta):
-    vectors, logits = read_vectors(deberta, [])
+    vectors, logits = Judge(deberta).vectors([])
     assert (len(vectors), logits.shape) == (0, (0, 3))

@@ -48,7 +48,11 @@ def opinions(labels: list[str], corrected: list[str | None]) -> Opinions:
             ruled_out[row, INDEX[predicted]] = True
     own = np.array([INDEX[label] for label in labels])
     return Opinions(
-        own, ruled_out, np.ones((len(labels), 2), np.float32), np.full((len(labels), 3), 1 / 3)
+        tuple(map(str, range(len(labels)))),
+        own,
+        ruled_out,
+        np.ones((len(labels), 2), np.float32),
+        np.full((len(labels), 3), 1 / 3),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 from tiny_training import TURNED, examples
 
 from lyra_nli.dataset.clean import clean
 from lyra_nli.labels import LABELS
+from lyra_nli.models.base import Base
+from lyra_nli.models.judge import Judge
 from lyra_nli.records import Example, Pair, Review
 from lyra_nli.storage.scores import DISPUTED
 from lyra_nli.training.opinions import read_opinions
@@ -23,6 +24,10 @@ def told(row: Example, predicted: str) -> Example:
     return replace(row, source=source, review=review)
 
 
+def suspicions_of(base: Base, rows: list[Example]) -> dict[str, float]:
+    return suspicions(read_opinions(Judge(base), rows))
+
+
 @pytest.fixture(scope="module")
 def rows() -> list[Example]:
     """Eighty reviewed rows, the first eight with a wrong label."""
@@ -33,14 +38,14 @@ def rows() -> list[Example]:
 
 class TestSuspicions:
     def test_wrong_labels_come_first(self, deberta, rows):
-        found = suspicions(deberta, rows)
+        found = suspicions_of(deberta, rows)
         assert list(found) == [row.id for row in rows]
         assert all(0 <= value <= 1 for value in found.values())
         upper = sorted(found, key=lambda name: -found[name])[: len(rows) // 4]
         assert len({row.id for row in rows[:8]} & set(upper)) >= 6  # by chance: 2
 
     def test_what_was_predicted_is_ruled_out_of_corrections(self, deberta, rows):
-        read = read_opinions(deberta, rows, torch.float32)
+        read = read_opinions(Judge(deberta), rows)
         expected = [
             [row.source == "correction" and row.review.predicted_label == label for label in LABELS]
             for row in rows
@@ -50,14 +55,14 @@ class TestSuspicions:
 
     def test_only_what_people_said_is_suspected(self, deberta, rows):
         others = [*examples(9, seed=3, source="replay"), *examples(9, seed=4, source="foreign")]
-        assert suspicions(deberta, [*others, *rows]) == suspicions(deberta, rows)
+        assert suspicions_of(deberta, [*others, *rows]) == suspicions_of(deberta, rows)
 
     @pytest.mark.parametrize("count", [0, 1])
     def test_of_one_row_nothing_can_be_told(self, deberta, rows, count):
-        assert suspicions(deberta, rows[:count]) == {}
+        assert suspicions_of(deberta, rows[:count]) == {}
 
     def test_two_rows_are_held_against_each_other(self, deberta, rows):
-        assert all(0 <= value <= 1 for value in suspicions(deberta, rows[:2]).values())
+        assert all(0 <= value <= 1 for value in suspicions_of(deberta, rows[:2]).values())
 
 
 class TestSuspects:
