@@ -1,4 +1,4 @@
-"""Disentangled attention of padded rows, forward and backward in one autograd step.
+"""Disentangled attention of rows that lie end to end, forward and backward in one autograd step.
 
 The position terms come as a table with a column for every distance between two tokens, so that
 scores by distance are scores by pairs of tokens in a skewed view (Huang et al. 2018, Music
@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import torch
 
+from lyra_nli.models.packing import Packing
+
 
 def attend(
     query: torch.Tensor,
@@ -20,25 +22,25 @@ def attend(
     value: torch.Tensor,
     c2p: torch.Tensor | None,
     p2c: torch.Tensor | None,
-    blocked: torch.Tensor | None,
+    packing: Packing,
     *,
     heads: int,
     scale: float,
 ) -> torch.Tensor:
-    """Context [rows, asked, size] of each row's first tokens.
+    """Context of all tokens [tokens, size], or of each row's first one [rows, size].
 
     Args:
-        query: [rows, asked, size].
-        key, value: [rows, length, size].
-        c2p: content-to-position table, [heads, head size, length + asked - 1]; the column of a
-            key that stands d tokens after the query is `d + asked - 1`. None: no such term.
+        query: [tokens, size], or [rows, size] where only the first tokens ask.
+        key, value: [tokens, size].
+        c2p: content-to-position table, [heads, head size, length + asked - 1], of a row's places
+            and of those that ask; the column of a key that stands d places after the query is
+            `d + asked - 1`. None: no such term.
         p2c: position-to-content table of the same shape; that column is `length - 1 - d`.
-        blocked: bool [rows, length], tokens that nobody attends to; None where there are none.
         scale: factor on all scores.
     """
     return cast(
         "torch.Tensor",
-        _Attention.apply(query, key, value, c2p, p2c, blocked, heads, scale),  # type: ignore[no-untyped-call]
+        _Attention.apply(query, key, value, c2p, p2c, packing, heads, scale),  # type: ignore[no-untyped-call]
     )
 
 
@@ -53,32 +55,39 @@ class _Attention(torch.autograd.Function):
         value: torch.Tensor,
         c2p: torch.Tensor | None,
         p2c: torch.Tensor | None,
-        blocked: torch.Tensor | None,
+        packing: Packing,
         heads: int,
         scale: float,
     ) -> torch.Tensor:
-        rows, asked = query.shape[:2]
-        q, k, v = (_by_head(states, heads) for states in (query * scale, key, value))
+        rows = packing.rows
+        first = len(query) == rows
+        q = _by_head(query * scale, heads, None if first else packing)
+        k, v = (_by_head(states, heads, packing) for states in (key, value))
+        asked = q.shape[1] // rows
         scores = torch.bmm(_by_row(q, rows), _by_row(k, rows).transpose(1, 2))
         by_pair = scores.view(heads, rows, asked, -1)
         if c2p is not None:
             by_pair.add_(_skewed(torch.bmm(q, c2p), rows, asked))
         if p2c is not None:
-            seen = _skewed(torch.bmm(k, p2c), rows, key.shape[1])
+            seen = _skewed(torch.bmm(k, p2c), rows, packing.length)
             by_pair.add_(seen.transpose(2, 3), alpha=scale)
-        if blocked is not None:
-            by_pair.masked_fill_(blocked[:, None, :], -torch.inf)
+        if packing.blocked is not None:
+            by_pair.masked_fill_(packing.blocked[:, None, :], -torch.inf)
         chances = torch.softmax(scores, dim=-1)
         ctx.save_for_backward(q, k, v, c2p, p2c, chances)
-        ctx.scale = scale
-        return _by_token(torch.bmm(chances, _by_row(v, rows)), heads)
+        ctx.scale, ctx.packing, ctx.first = scale, packing, first
+        return _by_token(torch.bmm(chances, _by_row(v, rows)), heads, None if first else packing)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, c2p, p2c, chances = ctx.saved_tensors
-        heads, scale = len(q), ctx.scale
-        rows = len(chances) // heads
-        out = _by_row(_by_head(gradients[0], heads), rows)
+        heads, scale, packing = len(q), ctx.scale, ctx.packing
+        asking, rows = None if ctx.first else packing, packing.rows
+        out = _by_head(gradients[0], heads, asking)
+        if asking is not None and asking.places is not None and asking.blocked is not None:
+            # Nobody reads what stands where no token does.
+            out.masked_fill_(asking.blocked.flatten()[:, None], 0)
+        out = _by_row(out, rows)
         for_v = torch.bmm(chances.transpose(1, 2), out)
         through = torch.bmm(out, _by_row(v, rows).transpose(1, 2))
         through = torch.ops.aten._softmax_backward_data(through, chances, -1, chances.dtype)
@@ -96,27 +105,35 @@ class _Attention(torch.autograd.Function):
             for_k.baddbmm_(spread, p2c.transpose(1, 2), alpha=scale)
             if ctx.needs_input_grad[4]:
                 for_p2c = torch.bmm(k.transpose(1, 2), spread).mul_(scale)
-        for_query = _by_token(_by_row(for_q, rows), heads).mul_(scale)
-        for_key = _by_token(_by_row(for_k, rows), heads)
-        for_value = _by_token(for_v, heads)
+        for_query = _by_token(for_q, heads, asking).mul_(scale)
+        for_key = _by_token(for_k, heads, packing)
+        for_value = _by_token(for_v, heads, packing)
         return for_query, for_key, for_value, for_c2p, for_p2c, None, None, None
 
 
-def _by_head(states: torch.Tensor, heads: int) -> torch.Tensor:
-    """[rows, tokens, size] -> [heads, rows * tokens, head size]."""
-    rows, tokens, _ = states.shape
-    return states.reshape(rows * tokens, heads, -1).transpose(0, 1).contiguous()
+def _by_head(states: torch.Tensor, heads: int, packing: Packing | None) -> torch.Tensor:
+    """[tokens, size] -> [heads, places, head size]; without packing every token is a place."""
+    split = states.reshape(len(states), heads, -1).transpose(0, 1)
+    if packing is None or packing.places is None:
+        return split.contiguous()
+    return split.index_select(1, packing.places)
+
+
+def _by_token(states: torch.Tensor, heads: int, packing: Packing | None) -> torch.Tensor:
+    """[heads, places, head size], in any cut of places -> [tokens, size]; 0 for those of no row."""
+    split = states.view(heads, -1, states.shape[-1]).transpose(0, 1)
+    if packing is None or packing.real is None:
+        return split.reshape(len(split), -1)
+    tokens = split.new_empty(packing.tokens, *split.shape[1:])
+    real = len(packing.real)
+    torch.index_select(split, 0, packing.real, out=tokens[:real])
+    tokens[real:] = 0
+    return tokens.flatten(1)
 
 
 def _by_row(states: torch.Tensor, rows: int) -> torch.Tensor:
     """[heads, rows * tokens, head size] -> [heads * rows, tokens, head size]."""
     return states.view(len(states) * rows, -1, states.shape[-1])
-
-
-def _by_token(states: torch.Tensor, heads: int) -> torch.Tensor:
-    """[heads * rows, tokens, head size] -> [rows, tokens, size]."""
-    rows = states.shape[0] // heads
-    return states.view(heads, rows, *states.shape[1:]).permute(1, 2, 0, 3).flatten(2)
 
 
 def _skewed(seen: torch.Tensor, rows: int, tokens: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ It runs transformers' own modules (adapters inside them included), and gives its
   are scored against the distances that occur in their row, 2L-1 at most, and no others.
 - The last layer. The classifier reads the first token alone: its query, its output and its
   feed-forward part are computed for that token only.
+- Padding. Above the frozen layers tokens lie end to end, see `packing`.
 - Attention is one step, forward and backward, see `attention`.
 
 Disentangled attention: He et al. (2021), DeBERTa, arXiv:2006.03654, eq. 4; log buckets: DeBERTa
@@ -27,6 +28,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 
 from lyra_nli.models.attention import attend
 from lyra_nli.models.low_rank import LowRankLinear
+from lyra_nli.models.packing import Packing
 
 Forward = Callable[..., torch.Tensor]
 """Takes what `encoding.collate` gives; returns logits [rows, classes], the model's own order."""
@@ -101,30 +103,30 @@ class DebertaForward:
     ) -> torch.Tensor:
         """Hidden states [rows, length, size] below layer `stop`, which is not the last one's end.
 
-        In the float type of the encoder's weights.
+        In the float type of the encoder's weights. Padding is computed, too: what a row gives must
+        not depend on the lengths of others.
         """
         deberta = self.model.deberta
         hidden = deberta.embeddings(input_ids, token_type_ids=token_type_ids, mask=attention_mask)
         hidden = hidden.to(deberta.encoder.layer[0].output.LayerNorm.weight.dtype)
-        return self._run(range(stop), hidden, attention_mask)
+        packing = Packing.padded(attention_mask)
+        return self._run(range(stop), packing.pack(hidden), packing).view_as(hidden)
 
     def upper(self, start: int, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits [rows, classes] from the hidden states below layer `start`."""
-        hidden = self._run(range(start, self.layers), hidden, attention_mask)
-        first = hidden[:, :1].to(self.model.classifier.weight.dtype)
+        """Logits [rows, classes] from the hidden states [rows, length, size] below a layer."""
+        packing = Packing.tight(attention_mask)
+        first = self._run(range(start, self.layers), packing.pack(hidden), packing)
+        first = first[:, None].to(self.model.classifier.weight.dtype)
         logits: torch.Tensor = self.model.classifier(self.model.pooler(first))
         return logits
 
-    def _run(
-        self, numbers: range, hidden: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
+    def _run(self, numbers: range, hidden: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Hidden states [tokens, size] -> the same; after the last layer [rows, size]."""
         encoder = self.model.deberta.encoder
-        absent = attention_mask == 0
-        blocked = absent if absent.any() else None
         rows = encoder.get_rel_embedding()
         for number in numbers:
-            layer, last = encoder.layer[number], number == self.layers - 1
-            hidden = self._layer(number, layer, hidden, blocked, rows, last=last)
+            last = number == self.layers - 1
+            hidden = self._layer(number, encoder.layer[number], hidden, packing, rows, last=last)
         return hidden
 
     def _layer(
@@ -132,23 +134,23 @@ class DebertaForward:
         number: int,
         layer: Any,
         hidden: torch.Tensor,
-        blocked: torch.Tensor | None,
+        packing: Packing,
         rows: torch.Tensor,
         *,
         last: bool,
     ) -> torch.Tensor:
-        """One layer; the last one for the first token only: [rows, 1, size]."""
+        """One layer; the last one for the first tokens only."""
         attention = layer.attention.self
-        asking = hidden[:, :1] if last else hidden
-        length, asked = hidden.shape[1], asking.shape[1]
+        asking = hidden.index_select(0, packing.starts) if last else hidden
+        asked = 1 if last else packing.length
         size = hidden.shape[-1] // self._heads
         context = attend(
             attention.query_proj(asking),
             attention.key_proj(hidden),
             attention.value_proj(hidden),
-            self._table(number, attention, "c2p", rows, length, asked),
-            self._table(number, attention, "p2c", rows, length, asked),
-            blocked,
+            self._table(number, attention, "c2p", rows, packing.length, asked),
+            self._table(number, attention, "p2c", rows, packing.length, asked),
+            packing,
             heads=self._heads,
             scale=1 / math.sqrt(size * (1 + len(self._kinds))),
         )

@@ -154,7 +154,10 @@ class Fit:
     def _prepare_optimizer(self) -> None:
         recipe = self.recipe
         self.optimizer = torch.optim.AdamW(
-            self.student.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self.student.parameters,
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
         self.schedule = get_linear_schedule_with_warmup(
             self.optimizer, int(recipe.warmup_fraction * self.steps), self.steps

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lyra_nli.models.attention import attend
+from lyra_nli.models.packing import Packing
 
 ROWS, LENGTH, HEADS, SIZE = 2, 5, 2, 6
 
@@ -44,26 +45,50 @@ def inputs(asked, kinds):
     return [None if x is None else x.requires_grad_() for x in (*states, *tables)]
 
 
+MASKS = {
+    "equally long": torch.ones(ROWS, LENGTH),
+    "one shorter": torch.tensor([[1] * LENGTH, [1] * 3 + [0] * 2]),
+}
+
+
+def attended(given, packing, **options):
+    """Padded states in, and out: [rows, asked, size]; 0 where no token stands."""
+    query, key, value, *tables = given
+    asked = query.shape[1]
+    query = query.flatten(0, 1) if asked < LENGTH else packing.pack(query)
+    context = attend(query, packing.pack(key), packing.pack(value), *tables, packing, **options)
+    if asked == LENGTH and packing.real is not None:
+        empty = context.new_zeros(ROWS * LENGTH, HEADS * SIZE)
+        assert not context[len(packing.real) :].any()
+        context = empty.index_add(0, packing.real, context[: len(packing.real)])
+    return context.view(ROWS, asked, -1)
+
+
 @pytest.mark.parametrize("kinds", [("c2p", "p2c"), ("c2p",), ("p2c",), ()], ids=str)
-@pytest.mark.parametrize("asked", [LENGTH, 1, 2])
-def test_it_is_the_formula(asked, kinds):
-    given = inputs(asked, kinds)
-    blocked = torch.tensor([[False] * LENGTH, [False] * 3 + [True] * 2])
-    for hidden in (None, blocked):
-        expected = written_out(*given, hidden, 0.3)
-        torch.testing.assert_close(attend(*given, hidden, heads=HEADS, scale=0.3), expected)
+@pytest.mark.parametrize("asked", [LENGTH, 1])
+@pytest.mark.parametrize("pack", [Packing.padded, Packing.tight])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_it_is_the_formula(asked, kinds, pack, mask):
+    given, packing = inputs(asked, kinds), pack(mask)
+    expected = written_out(*given, mask == 0, 0.3)
+    if packing.real is not None:
+        expected = expected * mask[:, :asked, None]
+    torch.testing.assert_close(attended(given, packing, heads=HEADS, scale=0.3), expected)
 
 
 @pytest.mark.parametrize("asked", [LENGTH, 1])
-def test_gradients_are_what_small_differences_say(asked):
-    blocked = torch.tensor([[False] * LENGTH, [False] * 3 + [True] * 2])
-    given = inputs(asked, ("c2p", "p2c"))
-    assert torch.autograd.gradcheck(lambda *x: attend(*x, blocked, heads=HEADS, scale=0.3), given)
+@pytest.mark.parametrize("pack", [Packing.padded, Packing.tight])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_gradients_are_what_small_differences_say(asked, pack, mask):
+    given, packing = inputs(asked, ("c2p", "p2c")), pack(mask)
+    options = {"heads": HEADS, "scale": 0.3}
+    assert torch.autograd.gradcheck(lambda *x: attended(x, packing, **options), given)
 
 
 def test_frozen_tables_get_no_gradient():
     query, key, value, c2p, p2c = inputs(LENGTH, ("c2p", "p2c"))
-    context = attend(query, key, value, c2p.detach(), p2c, None, heads=HEADS, scale=0.3)
+    packing = Packing.tight(MASKS["one shorter"])
+    context = attended((query, key, value, c2p.detach(), p2c), packing, heads=HEADS, scale=0.3)
     context.sum().backward()
     assert c2p.grad is None
     assert p2c.grad.abs().max() > 0

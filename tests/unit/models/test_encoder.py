@@ -120,7 +120,7 @@ def test_the_lower_and_the_upper_layers_make_the_whole(shape):
         for layer in range(forward.layers):
             lower = DebertaForward(model).lower(layer, **batch)
             assert lower.shape == (3, 40, 32)
-            assert torch.equal(forward.upper(layer, lower, mask), whole)
+            torch.testing.assert_close(forward.upper(layer, lower, mask), whole)
 
 
 def test_the_layers_below_are_transformers_own():

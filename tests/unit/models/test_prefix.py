@@ -208,8 +208,8 @@ class TestIndependence:
     def test_products_of_one_length_have_one_shape(self, deep, rows, tmp_path, model):
         """Wide products round otherwise in another shape; those of a tiny model need not."""
         shapes: set[tuple[int, ...]] = set()
-        lowest = model.deberta.encoder.layer[0].output
-        lowest.register_forward_hook(lambda _module, _inputs, output: shapes.add(output.shape))
+        below = model.deberta.embeddings
+        below.register_forward_hook(lambda _module, _inputs, output: shapes.add(output.shape))
         for i, part in enumerate((rows, rows[:1], rows[4:9], rows[::3])):
             states(prefix(deep, model, tmp_path / str(i)), part)
         by_length = dict.fromkeys(shape[1] for shape in shapes)
