@@ -19,6 +19,9 @@ from lyra_nli.models.engine import Variant, engine_of
 from lyra_nli.models.windows import Windows, cut
 from lyra_nli.records import Judgement, Pair
 
+_VECTOR_TOKENS = 4096
+"""Padded tokens a pass may hold whose hidden states are kept: transformers keeps every layer's."""
+
 
 class Judge:
     """One model version that judges pairs.
@@ -90,7 +93,7 @@ class Judge:
         vectors = np.empty((len(rows), 2 * hidden), dtype=np.float32)
         logits = np.empty((len(rows), len(LABELS)), dtype=np.float32)
         order = list(self.base.labels.order)
-        for positions in by_length([len(row) for row in rows], self.batch_size):
+        for positions in by_length([len(row) for row in rows], self.batch_size, _VECTOR_TOKENS):
             read, said = self._engine.vectors([rows[i] for i in positions])
             vectors[positions], logits[positions] = read.numpy(), said[:, order].numpy()
         return vectors, logits

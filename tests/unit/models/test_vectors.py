@@ -43,3 +43,15 @@ def test_the_middle_and_the_end(deberta):
 def test_nothing_gives_nothing(deberta):
     vectors, logits = Judge(deberta).vectors([])
     assert (len(vectors), logits.shape) == (0, (0, 3))
+
+
+def test_a_pass_holds_few_tokens(deberta, monkeypatch):
+    """Where transformers reads, every layer's states of a pass are in memory together."""
+    judge, passes = Judge(deberta), []
+    read = judge._engine.vectors
+    monkeypatch.setattr(
+        judge._engine, "vectors", lambda rows: passes.append(len(rows)) or read(rows)
+    )
+    monkeypatch.setattr("lyra_nli.models.judge._VECTOR_TOKENS", 16)
+    judge.vectors(PAIRS)
+    assert passes == [1, 1, 1]

@@ -270,10 +270,10 @@ class TestOutOfFold:
             replace(row, label=TURNED[row.label]) if i in wrong else row
             for i, row in enumerate(rows)
         ]
-        unseen = train(deberta, tmp_path, rows, epochs=6, folds=3, seed=0).trained.out_of_fold
+        unseen = train(deberta, tmp_path, rows, epochs=6, folds=3, seed=2).trained.out_of_fold
         losses = [row["loss"] for row in unseen.rows()]
         worst = sorted(range(150), key=lambda i: -losses[i])[: len(wrong)]
-        assert len(wrong & set(worst)) >= 5  # by chance: 0.7
+        assert len(wrong & set(worst)) >= 7
 
     @pytest.mark.parametrize(
         "names",
