@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from lyra_nli import provenance
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.settings import DatasetSettings, TrainingSettings
-from lyra_nli.training.machine import compute_dtype
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -10,7 +10,7 @@ Parts, each fit in a process of its own, one after the other:
   with the module names mended: fp32, batch 8, query and value of all layers, a head of its own.
 - ``layers``: hold-out accuracy and seconds against the number of upper layers that learn.
 - ``whole``: all of `lyra-nli train`: out-of-fold, final fit and gate, through the command.
-- ``growth``: seconds and memory against the number of pairs, two epochs; the last row with a cache
+- ``growth``: seconds and memory against the number of pairs, two epochs; the last rows with a cache
   that is too small.
 - ``passes``: seconds against the rows of a pass, whatever their tokens; what training several
   adapters in one batch could win at most.
@@ -57,6 +57,7 @@ from lyra_nli.models import starter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import encode
 from lyra_nli.models.judge import Judge
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.trainers import trainer_of
@@ -67,12 +68,13 @@ WAYS = (
     ("2", "all", 2e-3),
     *(("4", "all", rate) for rate in (1e-3, 2e-3, 4e-3)),
     ("6", "all", 2e-3),
-    *(("all", "all", rate) for rate in (5e-4, 1e-3, 2e-3)),
+    *(("all", "all", rate) for rate in (1e-3, 2e-3, 4e-3)),
 )
-"""(upper layers, modules, learning rate) whose accuracy is compared."""
+"""(upper layers, modules, learning rate) whose accuracy is compared: the default and all layers at
+the same rates, each of which is chosen on the pairs that judge it."""
 
-SIZES = ((1_000, 4096), (10_000, 4096), (50_000, 4096), (10_000, 64))
-"""Pairs, and megabytes that their hidden states may take: the last has no room for all."""
+SIZES = ((1_000, 4096), (10_000, 4096), (50_000, 4096), (5_000, 64), (10_000, 64))
+"""Pairs, and megabytes that their hidden states may take: the last two have no room for all."""
 GROWTH_EPOCHS = 2
 PASSES_PAIRS = 320
 PASS_ROWS = (4, 8, 16, 32, 64)
@@ -94,6 +96,7 @@ class Setup:
     cache_mb: int = 4096
     pass_rows: int = 0
     holdout: bool = False
+    precision: str = ""
 
 
 def main() -> None:
@@ -112,6 +115,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(Setup(**json.loads(options.one)), options)))
         return
+    options.precision = "bf16" if compute_dtype("auto") == torch.bfloat16 else "fp32"
     facts = {"processor": processor(), "threads": options.threads, **measured_by()}
     print(", ".join(f"{name} {fact}" for name, fact in facts.items()))
     tables = {
@@ -147,7 +151,6 @@ def speed(options: argparse.Namespace, model: str = "starter", pairs: int = 1000
             "ours", pairs=pairs, model=model, layers="all", modules="query,value"
         ),
         "ours, default": Setup("ours", pairs=pairs, model=model),
-        "ours, default, hidden states cached": Setup("cached", pairs=pairs, model=model),
     }
     runs = in_turn(setups, options)
     rows = {name: medians(found) for name, found in runs.items()}
@@ -306,7 +309,8 @@ def whole(options: argparse.Namespace) -> None:
 
 
 def run(setup: Setup, options: argparse.Namespace) -> dict[str, float]:
-    """Fit in a process of its own, so that memory is its own."""
+    """Fit in a process of its own, so that memory is its own; all in the same float type."""
+    setup = replace(setup, precision=options.precision)
     ours = {} if setup.way in ("trainer", "full") else TUNED
     text = command(
         sys.executable, __file__, *sys.argv[1:],
@@ -335,6 +339,7 @@ def with_ours(
 ) -> dict[str, float]:
     """One fit by our loop, from an empty cache unless the setup says otherwise."""
     changes: dict[str, object] = {"epochs": setup.epochs, "seed": setup.seed, "folds": 0}
+    changes["precision"] = setup.precision
     if not held:
         changes["foreign_share"] = 0.0  # the same rows as the peer's, and no others
     if setup.pass_rows:

@@ -24,10 +24,10 @@ from lyra_nli.models import starter
 from lyra_nli.models.base import Base, fingerprint
 from lyra_nli.models.judge import Judge
 from lyra_nli.models.lora import attach
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.student import Student
 from lyra_nli.training.trainer import Trainer
 

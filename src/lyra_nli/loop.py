@@ -27,6 +27,7 @@ from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.encoding import misfits
 from lyra_nli.models.judge import Judge
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.records import Review
 from lyra_nli.registry.answers import write_answers
 from lyra_nli.registry.artifact import staged
@@ -41,7 +42,6 @@ from lyra_nli.storage.suspects import note_suspects
 from lyra_nli.trainers import Trainers, told
 from lyra_nli.training.folds import AnswerRow, answer_rows
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.opinions import read_opinions
 from lyra_nli.training.suspicion import suspects, suspicions
 from lyra_nli.training.trainer import Trained

@@ -12,13 +12,13 @@ from lyra_nli.dataset.build import Dataset
 from lyra_nli.errors import TrainingError
 from lyra_nli.models.base import Base
 from lyra_nli.models.lora import attach
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.models.starter import cache_folder
 from lyra_nli.registry.rows import Version
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.folds import OutOfFold
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.student import Student
 from lyra_nli.training.trainer import Trainer
 from lyra_nli.warm_start import Start, find_start

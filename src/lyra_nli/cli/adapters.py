@@ -17,7 +17,7 @@ from lyra_nli.cli.options import (
     print_json,
     who,
 )
-from lyra_nli.cli.shadow import shadow_eval
+from lyra_nli.cli.shadow_eval import shadow_eval
 from lyra_nli.errors import AdapterError
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from lyra_nli.cli.mcp import mcp
 from lyra_nli.cli.monitor import monitor
 from lyra_nli.cli.reviews_io import enqueue, export_reviews, import_reviews
 from lyra_nli.cli.serving import predict, serve
-from lyra_nli.cli.shadow import shadow_eval
-from lyra_nli.cli.shadow_trial import shadow
+from lyra_nli.cli.shadow import shadow
+from lyra_nli.cli.shadow_eval import shadow_eval
 from lyra_nli.cli.status import status
 from lyra_nli.cli.training import train
 from lyra_nli.errors import LyraNliError

@@ -1,67 +1,153 @@
-"""``lyra-nli shadow-eval``, which is also ``lyra-nli adapters compare``."""
+"""``lyra-nli shadow``: a version judges live pairs again before it answers anybody."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lyra_nli.cli.options import json_option, open_workspace, place_options, print_json
+from lyra_nli.cli.options import base_option, json_option, open_workspace, place_options, print_json
+from lyra_nli.cli.trials import last, print_trial, reason_option, share_option, start, stop
 from lyra_nli.labels import LABELS
 
 if TYPE_CHECKING:
-    from lyra_nli.comparison import Comparison, Dispute
+    from lyra_nli.monitoring.shadow_report import Agreement, Disagreement
+    from lyra_nli.registry.trials import Trial
+    from lyra_nli.workspace import Workspace
 
 _SHOWN = 5
 
 
-@click.command("shadow-eval")
+@click.group()
+def shadow() -> None:
+    """Let a version judge live pairs again, beside the active one, and see where they part."""
+
+
+@shadow.command("start")
 @click.argument("name")
-@click.option("--with", "other", default="active", show_default=True, help="the other one")
-@click.option("--limit", type=click.IntRange(min=1), default=500, show_default=True)
+@share_option(0.2, "of the pairs that the active version answers")
 @place_options
-@json_option
-def shadow_eval(
-    name: str, other: str, limit: int, config: Path | None, db: str | None, as_json: bool
-) -> None:
-    """Find unreviewed edges on which two versions disagree, for the queue's `disagree` order.
+@reason_option
+def start_shadow(name: str, share: float, config: Path | None, db: str | None, reason: str) -> None:
+    """Run a version as a shadow on every server of this registry.
 
-    NAME and --with are versions, `active`, `base` or `slow` (the slow base model). Nobody has
-    reviewed these edges: it says where the two differ, not which of them is right.
+    It answers nobody. Servers judge with it after the answer has left, a pair at a time and within
+    ml_server.shadow_cpu of the model's time.
+
+    The texts of the pairs on which the two disagree are kept, also where monitoring.log_texts is
+    off: without them nobody could tell who is right. monitoring.keep_disagreements bounds them.
     """
-    from lyra_nli.comparison import compare
+    print_trial(start(open_workspace(config, db), "shadow", name, share, reason))
 
-    found = compare(open_workspace(config, db), name, other, limit)
+
+@shadow.command("stop")
+@place_options
+@base_option
+@reason_option
+def stop_shadow(config: Path | None, db: str | None, base: str | None, reason: str) -> None:
+    """End the shadow; what it found stays."""
+    print_trial(stop(open_workspace(config, db), "shadow", base, reason))
+
+
+@shadow.command("status")
+@place_options
+@base_option
+@json_option
+def shadow_status(config: Path | None, db: str | None, base: str | None, as_json: bool) -> None:
+    """Say which shadow runs, and how far it has come."""
+    workspace = open_workspace(config, db, read_only=True)
+    trial = last(workspace, "shadow", base)
+    running = trial if trial and not trial.ended_at else None
+    found = _agreement(workspace, running) if running else None
     if as_json:
-        print_json(asdict(found))
+        print_json({"trial": running and asdict(running), "agreement": found and found.to_dict()})
+    elif running and found:
+        print_trial(running)
+        click.echo(f"disagreed {found.disagreed.text}; skipped for lack of time: {found.skipped}")
     else:
-        _print(found)
+        click.echo("no shadow runs: `lyra-nli shadow start NAME` begins one")
 
 
-def _print(found: Comparison) -> None:
-    click.echo(
-        f"{found.one} and {found.other} disagree on {found.disagreed} of {found.compared} "
-        "unreviewed edges; review them at /review, order `disagree`"
-    )
-    if found.confidence is None:
+@shadow.command("report")
+@click.option("--limit", type=click.IntRange(min=0), default=_SHOWN, show_default=True)
+@click.option(
+    "--export",
+    "export_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="write all pairs in dispute as JSON lines; fill in `correct_label`, then `import`",
+)
+@place_options
+@base_option
+@json_option
+def shadow_report(
+    limit: int,
+    export_file: Path | None,
+    config: Path | None,
+    db: str | None,
+    base: str | None,
+    as_json: bool,
+) -> None:
+    """How the last shadow and the active version agree, by label, and where they are most apart.
+
+    Nobody has reviewed these pairs: it says where the two differ, not which of them is right.
+    """
+    from lyra_nli.monitoring.shadow_report import disagreements
+    from lyra_nli.storage.engine import read
+
+    workspace = open_workspace(config, db, read_only=True)
+    trial = last(workspace, "shadow", base)
+    if trial is None:
+        print_json(None) if as_json else click.echo("there was no shadow yet")
         return
-    click.echo(f"\n{f'{found.one} said':>24}  {found.other} says")
+    found = _agreement(workspace, trial)
+    with read(workspace.engine) as connection:
+        wanted = None if export_file else limit
+        disputes = list(disagreements(connection, workspace.generation, trial, wanted))
+    if export_file:
+        lines = (json.dumps(each.to_review(), ensure_ascii=False) for each in disputes)
+        with export_file.open("x", encoding="utf-8") as file:  # nothing is ever overwritten
+            file.writelines(f"{line}\n" for line in lines)
+        click.echo(f"{len(disputes)} pairs in dispute written to {export_file}", err=True)
+    if as_json:
+        shown = [asdict(each) for each in disputes[:limit]]
+        print_json({"trial": asdict(trial), "agreement": found.to_dict(), "disagreements": shown})
+        return
+    print_trial(trial)
+    _print_agreement(found, trial.version)
+    for each in disputes[:limit]:
+        _print_dispute(each)
+
+
+def _agreement(workspace: Workspace, trial: Trial) -> Agreement:
+    from lyra_nli.monitoring.shadow_report import agreement
+    from lyra_nli.storage.engine import read
+
+    with read(workspace.engine) as connection:
+        return agreement(connection, workspace.generation, trial)
+
+
+def _print_agreement(found: Agreement, other: str) -> None:
+    ones = " and ".join(found.ones) or "the active version"
+    click.echo(f"{ones} and {other} disagree on {found.disagreed.text}")
+    click.echo(f"skipped for lack of time: {found.skipped}")
+    if found.confidence_shift is None:
+        return
+    click.echo(f"\n{'was answered':>24}  {other} says")
     click.echo(" " * 24 + "".join(f"{label:>10}" for label in LABELS))
     for label, row in zip(LABELS, found.labels, strict=True):
         click.echo(f"{label:>24}" + "".join(f"{count:10}" for count in row))
-    one, other = found.confidence
-    click.echo(
-        f"\nconfidence: {found.one} {one:.3f}, clearly surer on {found.less_sure} edges; "
-        f"{found.other} {other:.3f}, clearly surer on {found.surer}"
-    )
-    for dispute in found.disputes[:_SHOWN]:
-        _print_dispute(dispute)
+    click.echo(f"\nconfidence {found.confidence_shift:+.3f} on average")
 
 
-def _print_dispute(dispute: Dispute) -> None:
-    click.echo(f"\n{dispute.edge_id}  {dispute.hypothesis}\n  from: {dispute.premise}")
-    for version, chances in dispute.answers.items():
-        label = max(chances, key=chances.__getitem__)
+def _print_dispute(found: Disagreement) -> None:
+    from lyra_nli.monitoring.shadow_report import label_of
+
+    click.echo(f"\n{found.hypothesis}\n  from: {found.premise}")
+    if found.edge_id:
+        click.echo(f"  edge: {found.edge_id}")
+    for version, chances in found.answers.items():
+        label = label_of(chances)
         click.echo(f"  {version}: {label} ({chances[label]:.0%})")

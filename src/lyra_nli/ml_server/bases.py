@@ -20,9 +20,9 @@ from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
 from lyra_nli.models.base import blank_model, load_base, reach_of
 from lyra_nli.models.engine import expected_bytes
+from lyra_nli.models.machine import compute_dtype, device_of
 from lyra_nli.registry.versions import Registry, Version
 from lyra_nli.settings import Settings
-from lyra_nli.training.machine import compute_dtype, device_of
 
 logger = logging.getLogger(__name__)
 

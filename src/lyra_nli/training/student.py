@@ -11,10 +11,11 @@ from torch import nn
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import by_length
 from lyra_nli.models.lora import first_adapted_layer, low_rank_layers
+from lyra_nli.models.machine import device
 from lyra_nli.models.prefix import reader_of
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.lessons import Lessons
-from lyra_nli.training.machine import deterministic, device, rounding
+from lyra_nli.training.repeating import deterministic, rounding
 
 _EVAL_ROWS, _EVAL_TOKENS = 32, 4096
 
@@ -32,7 +33,7 @@ class Student:
     Attributes:
         fresh: weights with which it answers as the base does.
         start: weights from which every fit starts; the fresh ones, unless told otherwise.
-        rounding: what its products round by, see `machine.rounding`.
+        rounding: what its products round by, see `repeating.rounding`.
     """
 
     def __init__(

@@ -23,8 +23,8 @@ from lyra_nli.training.folds import AnswerRow, OutOfFold, best_strength, cut, ep
 from lyra_nli.training.foreign import foreign_pairs, without_texts
 from lyra_nli.training.lessons import REVIEWED, Lessons, make_lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import deterministic
 from lyra_nli.training.parts import PartAnswers, together
+from lyra_nli.training.repeating import deterministic
 from lyra_nli.training.student import Student, Weights
 
 

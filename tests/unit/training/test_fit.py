@@ -37,7 +37,7 @@ from lyra_nli.records import Example
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.fit import Fit
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import deterministic
+from lyra_nli.training.repeating import deterministic
 
 
 class TestLearning:

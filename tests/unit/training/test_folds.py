@@ -21,7 +21,7 @@ from lyra_nli.registry.answers import ANSWERS, write_answers
 from lyra_nli.training.folds import OutOfFold, best_strength, cut, epoch_figures
 from lyra_nli.training.lessons import Lessons
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import deterministic
+from lyra_nli.training.repeating import deterministic
 
 
 def lessons_of(rows: list[tuple[str, str]]) -> Lessons:

@@ -16,11 +16,11 @@ from lyra_nli.labels import INDEX, LABELS
 from lyra_nli.models.base import Base
 from lyra_nli.models.judge import Judge, softmax
 from lyra_nli.models.lora import attach
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.records import Example, Pair
 from lyra_nli.settings import TrainingSettings
 from lyra_nli.training.checkpoint import Checkpoints
 from lyra_nli.training.log import TrainingLog
-from lyra_nli.training.machine import compute_dtype
 from lyra_nli.training.student import Student
 from lyra_nli.training.trainer import Trained, Trainer
 

@@ -1,4 +1,4 @@
-"""The machine: bfloat16 where it multiplies that, and everything put back after a training."""
+"""The machine: bfloat16 where it multiplies that, and is faster by it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lyra_nli.errors import SettingsError
-from lyra_nli.training import machine
-from lyra_nli.training.machine import compute_dtype, deterministic, device, device_of
+from lyra_nli.models import machine
+from lyra_nli.models.machine import compute_dtype, device, device_of
 
 
 @pytest.fixture
@@ -85,29 +85,3 @@ def test_this_machine_can_be_asked():
     assert compute_dtype("auto") in (torch.float32, torch.bfloat16)
     assert 0 < machine._bf16_gain() < 100
     assert machine._bf16_gain() == machine._bf16_gain()  # asked once: a process decides alike
-
-
-class TestDeterministic:
-    def test_everything_is_put_back_afterwards(self):
-        threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-
-        def fail() -> None:
-            with deterministic(3, threads + 1):
-                assert torch.get_num_threads() == threads + 1
-                assert torch.are_deterministic_algorithms_enabled()
-                torch.rand(5)
-                raise KeyError
-
-        with pytest.raises(KeyError):
-            fail()
-        assert torch.get_num_threads() == threads
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert torch.equal(torch.random.get_rng_state(), state)
-
-    def test_the_seed_decides_what_is_drawn(self):
-        drawn = []
-        for seed in (3, 3, 4):
-            with deterministic(seed, None):
-                drawn.append(torch.rand(5))
-        assert torch.equal(drawn[0], drawn[1])
-        assert not torch.equal(drawn[0], drawn[2])

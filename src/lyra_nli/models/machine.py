@@ -1,18 +1,12 @@
-"""The machine: its device, its fastest float type, and how to make it repeat itself exactly."""
+"""The machine: its device, and which float type it multiplies fastest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import transformers
 from torch.nn import functional
 
 from lyra_nli.errors import SettingsError
@@ -26,7 +20,7 @@ TRIES = 12
 def compute_dtype(
     wanted: Literal["auto", "fp32", "bf16", "fp16"], on: torch.device | None = None
 ) -> torch.dtype:
-    """The type of the frozen matrices and of matrix products while training.
+    """The type of frozen matrices and of the products with them.
 
     ``auto`` takes bfloat16 where it is the faster one: on a GPU that has it, and on a CPU that
     has instructions for it (AVX-512 BF16 or AMX) and multiplies faster with them, which is tried
@@ -67,39 +61,6 @@ def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 def device() -> torch.device:
     """The GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def rounding(threads: int | None) -> str:
-    """A short hash of what products round by: releases, the processor's abilities, threads."""
-    facts = {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "cpu": {name: str(value) for name, value in torch.cpu.get_capabilities().items()},
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "threads": threads or torch.get_num_threads(),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-@contextmanager
-def deterministic(seed: int, threads: int | None) -> Iterator[None]:
-    """Fix seed, thread count and algorithms; put everything back afterwards."""
-    before = torch.get_num_threads()
-    strict = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads or before)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for then
-    torch.use_deterministic_algorithms(True)
-    # Every new tensor would be filled with NaN first; nothing here reads what it did not write.
-    memory: Any = torch.utils.deterministic
-    filled, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(strict)
-            memory.fill_uninitialized_memory = filled
-            torch.set_num_threads(before)
 
 
 def _has_bf16(on: torch.device) -> bool:

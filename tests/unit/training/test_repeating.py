@@ -1,0 +1,34 @@
+"""Repeating: one seed draws alike, and everything is put back after a training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lyra_nli.training.repeating import deterministic
+
+
+def test_everything_is_put_back_afterwards():
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+
+    def fail() -> None:
+        with deterministic(3, threads + 1):
+            assert torch.get_num_threads() == threads + 1
+            assert torch.are_deterministic_algorithms_enabled()
+            torch.rand(5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_seed_decides_what_is_drawn():
+    drawn = []
+    for seed in (3, 3, 4):
+        with deterministic(seed, None):
+            drawn.append(torch.rand(5))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
