@@ -69,11 +69,12 @@ class RegistrySource:
                 f"there is no database at {self.shown}",
                 hint='"active" and "base" both ask the base model.',
             )
-        found, missing = {}, []
         with self.open(read_only=True) as registry:
+            found = registry.find(names)
+            missing = []
             for name in names:
                 try:
-                    found[name] = existing(registry.get(name))
+                    existing(found.get(name) or registry.get(name))
                 except AdapterNotFoundError as error:
                     missing.append(error)
         if len(missing) > 1:

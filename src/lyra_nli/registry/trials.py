@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from lyra_nli.errors import AdapterError, InputError
 from lyra_nli.registry import trial_rows
+from lyra_nli.registry.fitness import require_fit, verified
 from lyra_nli.registry.trial_rows import KINDS, Trial, TrialKind
-from lyra_nli.registry.versions import Registry, require_fit, verified
+from lyra_nli.registry.versions import Registry
 from lyra_nli.storage.engine import new_id, now, read
 
 __all__ = ["KINDS", "Trial", "TrialKind", "Trials"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from lyra_nli.errors import (
 )
 from lyra_nli.registry import artifact, rows, trial_rows
 from lyra_nli.registry.export import export_version
+from lyra_nli.registry.fitness import require_fit, verified
 from lyra_nli.registry.lyra_table import row_ids
 from lyra_nli.registry.manifest import Manifest, read_manifest
 from lyra_nli.registry.rows import Action, Alias, Event, Outcome, Version
@@ -153,6 +154,14 @@ class Registry:
         """
         with read(self.engine) as connection:
             return self.get_in(connection, name)
+
+    def find(self, names: Collection[str]) -> dict[str, Version]:
+        """Find some of them as `get` does, at one look; what is not there is left out."""
+        full = {name: _full_name(name) for name in names}
+        with read(self.engine) as connection:
+            found = self._load(connection, nli_versions.c.name.in_(full.values()))
+        known = {version.name: version for version in found}
+        return {name: known[each] for name, each in full.items() if each in known}
 
     def active(self, base_model: str) -> Version | None:
         """Say which version serves this base; None: the base itself."""
@@ -331,8 +340,7 @@ class Registry:
 
     def get_in(self, connection: Connection, name: str) -> Version:
         """Find a version as `get` does, within a transaction of the caller's."""
-        full = f"lora-lyra-{name}" if re.fullmatch("v[0-9]+", name) else name
-        if found := self._load(connection, nli_versions.c.name == full):
+        if found := self._load(connection, nli_versions.c.name == _full_name(name)):
             return found[0]
         known = [version.name for version in self._load(connection, _EXISTS)]
         raise AdapterNotFoundError(
@@ -373,47 +381,8 @@ class Registry:
 _EXISTS = nli_versions.c.status != "removed"
 
 
-def require_fit(version: Version, reason: str) -> None:
-    """Refuse to let a version answer everybody that is not proven to, unless a reason is given.
-
-    Raises:
-        AdapterError: the gate did not pass it, or for one domain only.
-    """
-    if version.status in ("rejected", "unproven") and not reason.strip():
-        raise AdapterError(
-            f"the gate has not passed {version.name}: it is {version.status}",
-            hint="To let it answer nevertheless, give a reason; the history keeps it.",
-        )
-    if version.domain and not reason.strip():
-        raise AdapterError(
-            f"{version.name} was trained and proven for {version.domain} only",
-            hint="Name it in nli.routes, or in the requests of that domain. To let it "
-            "judge everything, give a reason; the history keeps it.",
-        )
-
-
-def verified(version: Version) -> Manifest:
-    """Check all files of a version against its manifest, and that against the database.
-
-    Raises:
-        AdapterError: it was removed.
-        AdapterInvalidError: with every problem at once.
-    """
-    if version.status == "removed":
-        raise AdapterError(f"{version.name} was removed: its files are gone")
-    manifest = artifact.verify(version.path)
-    problems = [
-        f"{field}: the manifest has {getattr(manifest, field)!r}, the database {expected!r}"
-        for field in ("name", "base_model", "base_fingerprint", "digest")
-        if (expected := getattr(version, field)) != getattr(manifest, field)
-    ]
-    if problems:
-        raise AdapterInvalidError(
-            f"{version.path} does not hold what was registered as {version.name}",
-            problems=problems,
-            hint="Restore the folder from an export, or train again.",
-        )
-    return manifest
+def _full_name(name: str) -> str:
+    return f"lora-lyra-{name}" if re.fullmatch("v[0-9]+", name) else name
 
 
 def _said(version: str | None) -> str:

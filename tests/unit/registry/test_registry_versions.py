@@ -71,6 +71,9 @@ def test_the_latest_evaluation_counts(registry: Registry, engine: Engine, train:
 def test_versions_are_found_by_short_and_long_name(registry: Registry, train: Train) -> None:
     train()
     assert registry.get("v1") == registry.get("lora-lyra-v1")
+    both = registry.find(["v1", "lora-lyra-v1", "v9", "nothing"])
+    assert both == dict.fromkeys(("v1", "lora-lyra-v1"), registry.get("v1"))
+    assert registry.find([]) == {}
 
 
 def test_a_missing_version_tells_what_there_is(registry: Registry, train: Train) -> None:
