@@ -126,7 +126,7 @@ def test_more_windows_than_may_wait_are_refused(world: World) -> None:
     with live_server(world.settings.model_copy(update={"ml_server": few})) as url:
         response = post(url, **body([LONG, *PAIRS]), windows=True)
         assert response.status_code == 422
-        assert "windows in one request, at most 2 are judged" in response.json()["error"]
+        assert "more than 2 windows in one request" in response.json()["error"]
         assert "ml_server.queue_pairs" in response.json()["hint"]
         assert post(url, **body([LONG, *PAIRS])).status_code == 200  # pairs count as pairs
 

@@ -19,7 +19,7 @@ arXiv:2106.09685. Other architectures run as transformers has them, their versio
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
 
@@ -38,6 +38,9 @@ from lyra_nli.models.layout import Layout, in_order, lay_out
 from lyra_nli.models.low_rank import LowRankLinear
 
 _HEAD = -1
+
+_PLAIN_TOKENS = 4096
+"""Padded tokens of a pass of `PlainEngine`: a long row beside short ones pads them all."""
 
 
 class Variant(Protocol):
@@ -219,7 +222,7 @@ class Merged:
 
 
 class PlainEngine:
-    """Any architecture, by transformers' own forward pass: one pass a version."""
+    """Any architecture, by transformers' own forward pass, version by version."""
 
     def __init__(self, base: Base, dtype: torch.dtype) -> None:
         self.base, self.dtype = base, dtype
@@ -242,13 +245,20 @@ class PlainEngine:
         logits = torch.empty(len(rows), len(self.base.labels.order))
         for variant, own in positions.items():
             model = variant.model if variant else self.base.model
-            batch = collate(self.base, [rows[i] for i in own])
-            device = next(model.parameters()).device
-            narrow = self.dtype != torch.float32
-            with torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=narrow):
-                said = model(**{name: value.to(device) for name, value in batch.items()}).logits
-            logits[own] = said.float().cpu()
+            lengths = [len(rows[i]) for i in own]
+            for places in _passes(lengths, _PLAIN_TOKENS):
+                some = [own[place] for place in places]
+                logits[some] = self._judged(model, [rows[i] for i in some])
         return logits
+
+    def _judged(self, model: Any, rows: Sequence[EncodedPair]) -> torch.Tensor:
+        """One padded pass."""
+        device = next(model.parameters()).device
+        batch = {name: each.to(device) for name, each in collate(self.base, rows).items()}
+        narrow = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=narrow):
+            said: torch.Tensor = model(**batch).logits
+        return said.float().cpu()
 
     def vectors(self, rows: Sequence[EncodedPair]) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Engine`."""
@@ -262,6 +272,15 @@ class PlainEngine:
             mean = (middle * real).sum(dim=1) / real.sum(dim=1)
             vectors = torch.cat([mean, out.hidden_states[-1][:, 0]], dim=1)
         return vectors.float().cpu(), out.logits.float().cpu()
+
+
+def _passes(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Positions in passes of so many padded tokens at most, or of one row; the longest first."""
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
+    while order:
+        count = max(1, tokens // lengths[order[0]])
+        yield order[:count]
+        order = order[count:]
 
 
 def _let_go(layer: nn.Module) -> int:

@@ -61,26 +61,31 @@ class Windows:
         return [best[owner] for owner in sorted(best)]
 
 
-def cut(base: Base, pairs: Sequence[Pair], overlap: int | None) -> Windows:
+def cut(base: Base, pairs: Sequence[Pair], overlap: int | None, most: int | None = None) -> Windows:
     """Encode pairs, those with a long premise as several windows.
 
     Args:
         overlap: tokens of the premise that a window shares with the one before, at most half of
             what fits; None: no windows, a long premise is truncated.
+        most: rows that may come of it, or as many as there are pairs; None: any number.
 
     Raises:
-        InputError: as `encoding.encode`; or a pair has more than `MAX_WINDOWS`.
+        InputError: as `encoding.encode`; or a pair has more than `MAX_WINDOWS`, or all together
+            have more than `most`: no others are made then.
     """
-    rows = encode(base, pairs)
-    long = [i for i, row in enumerate(rows) if row.truncated] if overlap is not None else []
-    if overlap is None or not long:
-        return Windows(rows, list(range(len(rows))), [None] * len(rows))
-    pieces = {i: list(_pieces(base, i, pairs[i], overlap)) for i in long}
-    found = [
-        (row, owner, span)
-        for owner, whole in enumerate(rows)
-        for row, span in pieces.get(owner, [(whole, None)])
-    ]
+    found: list[tuple[EncodedPair, int, tuple[int, int] | None]] = []
+    for owner, whole in enumerate(encode(base, pairs)):
+        if overlap is None or not whole.truncated:
+            found.append((whole, owner, None))
+            continue
+        found += ((row, owner, span) for row, span in _pieces(base, owner, pairs[owner], overlap))
+        in_all = len(found) + len(pairs) - owner - 1
+        if most is not None and in_all > max(most, len(pairs)):
+            raise InputError(
+                f"more than {most} windows in one request",
+                problems=[f"with pair {owner} there are {in_all}"],
+                hint="Send the long premises in several requests, or raise ml_server.queue_pairs.",
+            )
     return Windows([r for r, _, _ in found], [o for _, o, _ in found], [s for _, _, s in found])
 
 

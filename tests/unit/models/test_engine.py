@@ -11,6 +11,7 @@ from peft import PeftModel
 from test_encoder import SHAPES, make_batch, make_model
 from tiny_adapters import EVERYWHERE, PAIRS, trained
 
+from lyra_nli.models import engine as engine_module
 from lyra_nli.models.adapter import read_adapter, save_adapter
 from lyra_nli.models.base import fingerprint, load_base
 from lyra_nli.models.encoding import EncodedPair, collate, encode
@@ -110,6 +111,29 @@ class TestVersions:
             if folder is not None:
                 plain = by_peft(base, None, [rows[i] for i in own])
                 assert (expected - plain).abs().max() > 0.01
+
+    @pytest.mark.parametrize("base", ["bert", "roberta"], indirect=True)
+    def test_a_long_row_pads_few_others(self, base, versions, monkeypatch):
+        """A server fills batches by tokens, and other architectures pad."""
+        rows = encode(base, [Pair("the drug lowers the risk of stroke " * 30, "it works"), *PAIRS])
+        engine = engine_of(base)
+        variant = engine.variant(read_adapter(base, versions[0]))
+        expected = engine.logits(rows, [variant, *[None] * len(PAIRS)])
+        passes = []
+        whole = engine._judged
+
+        def judged(model, some):
+            passes.append([len(row) for row in some])
+            return whole(model, some)
+
+        monkeypatch.setattr(engine, "_judged", judged)
+        monkeypatch.setattr(engine_module, "_PLAIN_TOKENS", 2 * max(map(len, rows[1:])))
+        got = engine.logits(rows, [variant, *[None] * len(PAIRS)])
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+        assert passes[0] == [len(rows[0])]
+        assert all(len(some) * max(some) <= engine_module._PLAIN_TOKENS for some in passes[1:])
+        assert sorted(n for some in passes[1:] for n in some) == sorted(map(len, rows[1:]))
+        assert max(map(len, passes)) > 1
 
     def test_the_base_is_left_alone(self, base, versions):
         before, rows = fingerprint(base.model), encode(base, PAIRS)

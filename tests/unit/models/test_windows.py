@@ -100,6 +100,25 @@ def test_too_many_windows_are_refused(base, monkeypatch):
     assert "at most 3" in error.value.problems[0]
 
 
+def test_all_windows_of_a_request_are_bounded_before_they_are_made(base, monkeypatch):
+    one = len(cut(base, [long_pair()], 16).rows)
+    pairs = [SHORT, long_pair(), SHORT, long_pair(), SHORT]
+    assert len(cut(base, pairs, 16, 2 * one + 3).rows) == 2 * one + 3
+    made = []
+    whole = windows._pieces
+
+    def counted(*args):
+        made.append(args[1])
+        return whole(*args)
+
+    monkeypatch.setattr(windows, "_pieces", counted)
+    with pytest.raises(InputError, match=f"more than {2 * one + 2} windows") as error:
+        cut(base, [*pairs, long_pair()], 16, 2 * one + 2)
+    assert error.value.problems == (f"with pair 3 there are {2 * one + 4}",)
+    assert made == [1, 3]  # the last one is not read any more
+    assert len(cut(base, [SHORT] * 9, 16, 2).rows) == 9  # a row a pair is no window
+
+
 def test_the_least_neutral_window_decides():
     rows = Windows([None] * 6, [0, 1, 1, 1, 2, 2], [None] * 6)  # type: ignore[list-item]
     columns = {label: LABELS.index(label) for label in ("supports", "refutes", "neutral")}
