@@ -1,7 +1,7 @@
 """The base models in memory and which version of each is current: load, follow, activate.
 
-All of this blocks, and nothing here is safe to run twice at a time: ``NLIService`` gives it a
-thread of its own. Only ``Slot`` is shared with the threads that answer requests.
+All of this blocks, and nothing here but ``read`` is safe to run twice at a time: ``NLIService``
+gives it a thread of its own. Only ``Slot`` is shared with the threads that answer requests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lyra_nli.ml_server.memory import Memory, Usage, give_back
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.models.base import blank_model, load_base, reach_of
+from lyra_nli.models.base import Base, blank_model, load_base, reach_of
 from lyra_nli.models.engine import expected_bytes
 from lyra_nli.models.machine import compute_dtype, device_of
 from lyra_nli.registry.versions import Registry, Version
@@ -75,34 +75,60 @@ class Bases:
         """
         slot = self._slots.get(name)
         if slot is None:
-            if name not in self._names:
-                raise AdapterInvalidError(
-                    f"that adapter is made for the base model {name}",
-                    hint=f"This server runs {' and '.join(self._names)}.",
-                )
-            slot = self._load(name)
-            self._follower.look([*self._slots.values(), slot])
-            # Replaced, not changed: the event loop may be walking over it.
-            self._slots = {**self._slots, name: slot}
+            self.make_room(name)
+            slot = self.take(self.read(name))
         return slot
 
-    def _load(self, name: str) -> Slot:
-        revision, longest = self._nli.revision_of(name), self._nli.max_length
+    def make_room(self, name: str) -> None:
+        """Let go of what must go for a base that is to be loaded.
+
+        Raises:
+            ModelError: that would not be enough; nothing goes then.
+            AdapterInvalidError: it is not one of the two bases of this server.
+        """
+        if name not in self._names:
+            raise AdapterInvalidError(
+                f"that adapter is made for the base model {name}",
+                hint=f"This server runs {' and '.join(self._names)}.",
+            )
         if self._nli.memory_mb is not None:
-            blank = blank_model(name, revision=revision)
-            reach = reach_of(blank.config, longest)
+            blank = blank_model(name, revision=self._nli.revision_of(name))
+            reach = reach_of(blank.config, self._nli.max_length)
             self._memory.make_room(expected_bytes(blank, reach, self._dtype), f"the model {name}")
-        before = self._usage.get(name)
-        self._usage[name] = Usage(before.last_used if before else None)
+
+    def read(self, name: str) -> Base:
+        """Read a base from disk, or from the Hub; safe beside everything else.
+
+        Raises:
+            ModelError: it can't be read.
+        """
+        revision, longest = self._nli.revision_of(name), self._nli.max_length
         base = load_base(name, revision=revision, max_length=longest)
         base.model.to(self._device)
-        return Slot(
+        return base
+
+    def take(self, base: Base) -> Slot:
+        """Serve a base that was read, unless it is served already.
+
+        Raises:
+            ModelError: there is no room for it any more.
+        """
+        if (slot := self._slots.get(base.name)) is not None:
+            return slot
+        self.make_room(base.name)  # versions may have come while it was read
+        before = self._usage.get(base.name)
+        self._usage[base.name] = Usage(before.last_used if before else None)
+        slot = Slot(
             base,
             dtype=self._dtype,
             residents=self._nli.resident_versions,
             consume=True,
             admit=lambda slot, need: self._memory.make_room(need, "the version", slot),
         )
+        self._follower.look([*self._slots.values(), slot])
+        # Replaced, not changed: the event loop may be walking over it.
+        self._slots = {**self._slots, base.name: slot}
+        return slot
 
     def used(self, slot: Slot) -> AbstractContextManager[None]:
         """Tell that somebody uses a base, who holds it and finishes on it whatever goes."""
@@ -145,9 +171,8 @@ class Bases:
         """
         if (resident := slot.resident(version)) is not None:
             return resident
-        built = slot.build(version)
         with self._source.open(read_only=True) as registry:
-            served = Calibrations(registry.engine).renewed(built, slot.base.name)
+            served = _ready(slot, version, registry)
         slot.keep(served)
         return served
 
@@ -156,8 +181,10 @@ class Bases:
         with self._source.open(read_only=False) as registry:
             version = self._wanted(registry, adapter or self._nli.adapter_path)
             slot = self.loaded(version.base_model)
-            built = slot.build(version)
-            served = Calibrations(registry.engine).renewed(built, slot.base.name)
+            resident = slot.resident(version) is not None
+            if resident:  # the files of others are verified when they are built
+                registry.verify(version.name)
+            served = _ready(slot, version, registry)
             active = registry.active(version.base_model)
             changed = active is None or active.name != version.name
             if changed:
@@ -167,7 +194,8 @@ class Bases:
                 registry.activate(version.name, who=who, reason=reason or default)
         slot.flip(served)
         self._follower.forget()
-        message = f"{version.name} is {'now' if changed else 'still'} active, freshly loaded"
+        loaded = "it was in memory already" if resident else "freshly loaded"
+        message = f"{version.name} is {'now' if changed else 'still'} active, {loaded}"
         return Change(str(version.path), message)
 
     def deactivate(self, who: str, reason: str) -> Change:
@@ -274,3 +302,13 @@ class Bases:
                 hint=f'Give "adapter_path". Versions: {names}.',
             )
         return active
+
+
+def _ready(slot: Slot, version: Version, registry: Registry) -> Served:
+    """The version's weights, built where they are not in memory, with the calibration of today."""
+    calibrations, name = Calibrations(registry.engine), slot.base.name
+    if (resident := slot.resident(version)) is None:
+        return calibrations.renewed(slot.build(version), name)
+    fresh = calibrations.renewed(resident, name)
+    slot.exchange(resident, fresh)
+    return fresh

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -71,6 +72,7 @@ class Batcher:
         self._background: list[_Task] = []
         self._pump: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
+        self._expected = 0  # pairs whose texts are read now, and come next
         self._last = 0  # the engine's id: a model that is let go must not be held here
         self._speed = 0.0
 
@@ -108,25 +110,59 @@ class Batcher:
                 queue.remove(task)
         return answer, task.began or time.monotonic()
 
-    def check_room(self, count: int) -> None:
-        """Refuse so many more pairs if too many wait.
+    @contextmanager
+    def expecting(self, count: int, *, known: bool = False) -> Iterator[None]:
+        """Count pairs as waiting while their texts are read.
 
-        One request counts for half of the queue at most: however many windows it has, it neither
-        shuts out the others nor waits for an empty queue.
+        Args:
+            known: their answers may be known already: only others that are read stand in their way.
+
+        Raises:
+            BusyError: too many pairs wait already.
+        """
+        self.check_room(count, read_alone=known)
+        counted = min(count, self._most)
+        self._expected += counted
+        try:
+            yield
+        finally:
+            self._expected -= counted
+
+    @property
+    def _most(self) -> int:
+        """What one request counts for at most: half of the queue.
+
+        However many windows it has, it neither shuts out the others nor waits for an empty queue.
+        """
+        return max(1, self._settings.queue_pairs // 2)
+
+    def check_room(self, count: int, *, read_alone: bool = False) -> None:
+        """Refuse so many more pairs if too many wait, or are read.
+
+        Args:
+            read_alone: those that wait for the model don't matter.
 
         Raises:
             BusyError: says when to come back.
         """
-        most = max(1, self._settings.queue_pairs // 2)
-        waiting = sum(min(len(task.left), most) for task in self._waiting)
-        if waiting and waiting + min(count, most) > self._settings.queue_pairs:
-            pairs = sum(len(task.left) for task in self._waiting)
-            tokens = sum(len(task.rows[i]) for task in self._waiting for i in task.left)
+        tasks = [] if read_alone else self._waiting
+        waiting = self._expected + sum(min(len(task.left), self._most) for task in tasks)
+        if waiting and waiting + min(count, self._most) > self._settings.queue_pairs:
+            pairs = self._expected + sum(len(task.left) for task in tasks)
+            tokens = sum(len(task.rows[i]) for task in tasks for i in task.left)
             raise BusyError(
                 f"{pairs} pairs wait already, {self._settings.queue_pairs} may",
-                retry_after=math.ceil(tokens / self._speed) if self._speed else 1,
+                retry_after=max(1, math.ceil(tokens / self._speed)) if self._speed else 1,
                 hint="Try again, or raise ml_server.queue_pairs.",
             )
+
+    def close(self) -> None:
+        """Give up what waits: those who asked are cancelled."""
+        waiting = [*self._waiting, *self._background]
+        self._waiting.clear()
+        self._background.clear()
+        for task in waiting:
+            task.answer.cancel()
 
     async def _run(self) -> None:
         """Judge until nothing waits: a batch of those who wait, one of the background, by turns."""

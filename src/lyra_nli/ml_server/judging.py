@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lyra_nli.errors import AdapterInvalidError, InputError, ModelError
+from lyra_nli.errors import AdapterInvalidError, ModelError
 from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.batching import Batcher
 from lyra_nli.ml_server.cache import Cache
@@ -40,10 +40,11 @@ class Judging:
         self._batcher = Batcher(self._inference, settings)
         self._most_rows = settings.queue_pairs
         self._cache = Cache(settings.cache_pairs)
-        self._repeats = settings.cache_pairs > 0  # those need no room
+        self._repeats = settings.cache_pairs > 0  # those need no room at the model
 
     async def close(self) -> None:
         """Finish what runs, drop what waits, and end the threads."""
+        self._batcher.close()
         for executor in (self._texts, self._inference):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
 
@@ -68,14 +69,9 @@ class Judging:
             BusyError: too many pairs wait already.
             AdapterInvalidError, ModelError: a version, or the base, answers with NaN.
         """
-        if not background and not self._repeats:
-            self._batcher.check_room(len(pairs))  # before their texts are read for nothing
-        windows = await on(self._texts, cut, slot.base, pairs, overlap)
-        if len(windows.rows) > max(self._most_rows, len(pairs)):
-            raise InputError(
-                f"{len(windows.rows)} windows in one request, at most {self._most_rows} are judged",
-                hint="Send the long premises in several requests, or raise ml_server.queue_pairs.",
-            )
+        expected = 0 if background else len(pairs)  # refused before texts are read for nothing
+        with self._batcher.expecting(expected, known=self._repeats):
+            windows = await on(self._texts, cut, slot.base, pairs, overlap, self._most_rows)
         rows, judges = windows.rows, [chosen[pair] for pair in windows.owners]
         known = {
             i: logits

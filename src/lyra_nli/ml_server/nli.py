@@ -1,6 +1,6 @@
 """NLIService: judges pairs with a base or with an adapter version of it, and changes versions.
 
-The event loop never waits for a model: `Judging` has threads that judge, and a *loader* reads
+The event loop never waits for a model: `Judging` has threads that judge, and a *loader* builds
 models and versions. It is the only thread that changes what is current, so that two changes never
 race. Requests go on being answered meanwhile.
 """
@@ -57,6 +57,7 @@ class NLIService:
         self._deadline_seconds = settings.ml_server.deadline_seconds
         self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
         self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
+        self._reading: asyncio.Task[Slot] | None = None
         self.ready = False
         self.startup_error: str | None = None
 
@@ -80,6 +81,8 @@ class NLIService:
     async def close(self) -> None:
         """Finish what runs, drop what waits, and end all threads."""
         self.ready = False
+        if self._reading is not None:
+            self._reading.cancel()
         await self._shadow.close()
         await asyncio.to_thread(self._loader.shutdown, wait=True, cancel_futures=True)
         await self._judging.close()
@@ -141,11 +144,12 @@ class NLIService:
     ) -> Change:
         """Make a registered version the active one, here and for all who share the registry.
 
-        Its files are verified and its weights built before anything changes.
+        Its files are verified, and its weights built unless they are in memory, before anything
+        changes.
 
         Args:
             adapter: a version's folder in the registry, or its name. None: the settings'
-                ``nli.adapter_path``, else the version that is active already, read anew.
+                ``nli.adapter_path``, else the version that is active already.
             who: who asks, for the registry's history.
             reason: why; needed for a version that did not pass the gate.
 
@@ -254,10 +258,23 @@ class NLIService:
         if slot is not None:
             return slot
         if use_slow:
-            return await on(self._loader, self._bases.loaded, name)
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read(name), name=f"reading {name}")
+                # Who asked may have given up by then: the next one is told.
+                self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+            return await asyncio.shield(self._reading)  # others wait for it, too
         if self.startup_error:
             raise ModelError(self.startup_error)
         raise ModelError(f"the model {name} is still loading", hint="GET /readyz tells when.")
+
+    async def _read(self, name: str) -> Slot:
+        """Load the slow base; it may come from the Hub, and versions change meanwhile."""
+        try:
+            await on(self._loader, self._bases.make_room, name)
+            base = await asyncio.to_thread(self._bases.read, name)
+            return await on(self._loader, self._bases.take, base)
+        finally:
+            self._reading = None
 
     async def _named(
         self, slot: Slot, active: Served, names: frozenset[str]

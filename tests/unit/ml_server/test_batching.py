@@ -175,6 +175,62 @@ def test_too_many_are_told_when_to_come_back(engine):
     run(ServerSettings(queue_pairs=10), scenario)
 
 
+def test_pairs_whose_texts_are_read_count_as_waiting(engine):
+    async def scenario(batcher: Batcher) -> None:
+        with batcher.expecting(4), batcher.expecting(500):  # that one counts for half of the queue
+            with pytest.raises(BusyError, match="9 pairs wait already, 10 may"):
+                batcher.check_room(2)
+            with pytest.raises(BusyError), batcher.expecting(2, known=True):
+                pass
+        first = await held(batcher, engine, 5)
+        waiting = [
+            asyncio.create_task(batcher.logits(engine, rows(*[5] * 5), [None] * 5)) for _ in "ab"
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError), batcher.expecting(1):
+            pass
+        with batcher.expecting(1, known=True):  # an exact repeat needs no model
+            pass
+        engine.gate.set()
+        await asyncio.gather(first, *waiting)
+
+    run(ServerSettings(queue_pairs=10), scenario)
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "batches"), [(0.0, [[5], [6, 7], [7], [6]]), (200.0, [[5], [6, 7], [7, 6]])]
+)
+def test_a_busy_model_waits_a_little_for_who_was_just_answered(engine, wait_ms, batches):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        answered, *others = (
+            asyncio.create_task(batcher.logits(engine, rows(n), [None])) for n in (6, 7, 7)
+        )
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await answered
+        again = batcher.logits(engine, rows(6), [None])
+        await asyncio.gather(first, *others, again)
+        assert engine.batches == batches
+
+    run(ServerSettings(batch_tokens=14, batch_wait_ms=wait_ms), scenario)
+
+
+def test_at_the_end_nobody_is_left_waiting(engine):
+    async def scenario(batcher: Batcher) -> None:
+        first = await held(batcher, engine, 5)
+        left = asyncio.create_task(batcher.logits(engine, rows(7), [None]))
+        await asyncio.sleep(0)
+        batcher.close()
+        engine.gate.set()
+        assert (await first)[0].tolist() == [[5, 0, 0]]
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        assert engine.batches == [[5]]
+
+    run(ServerSettings(), scenario)
+
+
 def test_what_is_late_is_given_up_and_never_judged(engine):
     async def scenario(batcher: Batcher) -> None:
         first = await held(batcher, engine, 5)

@@ -13,10 +13,13 @@ from lyra_nli.errors import (
     AdapterInvalidError,
     AdapterNotFoundError,
     InputError,
+    LateError,
     ModelError,
     StorageError,
 )
+from lyra_nli.ml_server import bases
 from lyra_nli.ml_server.nli import NLIService
+from lyra_nli.models.base import Base, load_base
 from lyra_nli.models.judge import Judge
 from lyra_nli.records import Pair
 
@@ -154,6 +157,37 @@ def test_a_request_finishes_on_the_version_it_started_with(world: World) -> None
     run(world, work)
 
 
+def test_versions_change_while_the_slow_base_is_read(world: World, monkeypatch) -> None:
+    """It may come from the Hub for minutes; a rollback must not wait for that."""
+    world.publish()
+    reading, go_on, reads = threading.Event(), threading.Event(), []
+
+    def slowly(name: str, **options: object) -> Base:
+        if name == world.settings.nli.slow_model:
+            reads.append(name)
+            reading.set()
+            assert go_on.wait(10)
+        return load_base(name, **options)
+
+    monkeypatch.setattr(bases, "load_base", slowly)
+
+    async def work(service: NLIService) -> None:
+        first, second = (asyncio.create_task(service.judge(PAIRS, use_slow=True)) for _ in "ab")
+        await asyncio.to_thread(reading.wait, 10)
+        with pytest.raises(LateError):
+            await service.judge(PAIRS, use_slow=True, deadline_seconds=0.05)
+        await service.load("v1")
+        assert (await service.judge(PAIRS)).judgements[0].adapter == "lora-lyra-v1"
+        await service.unload()
+        assert not first.done()
+        go_on.set()
+        assert (await first).judgements == (await second).judgements
+        assert len(reads) == 1
+        assert service.models_loaded["nli_slow"] is True
+
+    run(world, work)
+
+
 def test_load_activates_for_all_and_unload_restores_the_base(world: World) -> None:
     version = world.publish()
 
@@ -161,8 +195,14 @@ def test_load_activates_for_all_and_unload_restores_the_base(world: World) -> No
         before = await service.judge(PAIRS)
         change = await service.load(str(version.path))
         assert change.adapter_path == str(version.path)
+        [loaded] = service.status()["resident"]
         again = await service.load("v1")
-        assert "still active" in again.message
+        assert again.message == "lora-lyra-v1 is still active, it was in memory already"
+        assert service.status()["resident"] == [loaded]  # nothing is built twice
+        (version.path / "adapter_model.safetensors").rename(world.folder / "gone")
+        with pytest.raises(AdapterInvalidError, match="adapter_model"):
+            await service.load("v1")  # and its files are looked at all the same
+        (world.folder / "gone").rename(version.path / "adapter_model.safetensors")
         assert (await service.unload()).message == "lora-lyra-v1 unloaded"
         assert (await service.unload()).message == "no adapter was loaded"
         assert (await service.judge(PAIRS)) == before

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,40 @@ def test_a_body_over_the_limit_is_refused(world: World, monkeypatch: pytest.Monk
         assert (await client.post("/nli", json=body(PAIRS))).status_code == 200
 
     run(world, work)
+
+
+def test_a_full_queue_says_when_to_come_back(world: World) -> None:
+    few = world.settings.ml_server.model_copy(update={"queue_pairs": 4})
+
+    async def all_of_it() -> None:
+        service = NLIService(world.settings.model_copy(update={"ml_server": few}))
+        app = FastAPI()
+        app.include_router(create_router(service))
+        await service.start()
+        busy, batcher = threading.Event(), service._judging._batcher
+        service._judging._inference.submit(busy.wait, 10)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+
+            def ask(pairs: list[Pair]) -> asyncio.Task[httpx.Response]:
+                return asyncio.create_task(client.post("/nli", json=body(pairs)))
+
+            first = ask(PAIRS[:1])
+            while batcher._pump.done():
+                await asyncio.sleep(0.01)
+            waiting = [ask(PAIRS[:2]), ask(PAIRS[:2])]
+            while sum(len(task.rows) for task in batcher._waiting) < 4:
+                await asyncio.sleep(0.01)
+            response = await ask(PAIRS[:1])
+            said = refused(response, 429)
+            assert "4 pairs wait already, 4 may" in said["error"]
+            assert int(response.headers["Retry-After"]) >= 1
+            busy.set()
+            for answer in await asyncio.gather(first, *waiting):
+                assert answer.status_code == 200
+        await service.close()
+
+    asyncio.run(all_of_it())
 
 
 def test_the_version_of_a_request_can_be_chosen(world: World) -> None:
