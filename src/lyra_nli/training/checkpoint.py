@@ -55,8 +55,12 @@ class Checkpoints:
         content = io.BytesIO()
         torch.save(dict(state), content)
         digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
-        unfinished.write_bytes(digest + b"\n" + content.getvalue())
-        unfinished.replace(self.folder / f"{name}.pt")
+        try:
+            unfinished.write_bytes(digest + b"\n" + content.getvalue())
+            unfinished.replace(self.folder / f"{name}.pt")
+        except OSError:  # a full disk is not to be kept full
+            unfinished.unlink(missing_ok=True)
+            raise
 
     def clear(self) -> None:
         """Forget all states: the training has finished. So do others of long ago, half-done."""

@@ -34,8 +34,8 @@ from lyra_nli.training.log import TrainingLog
 from lyra_nli.training.memory import AHEAD_TOKENS, bytes_per_token, free_memory, pass_tokens
 from lyra_nli.training.student import Student, Weights
 
-_SAME = ("threads", "micro_batch", "pass_tokens", "identity")
-"""What shapes a fit's bytes, beside what tells its training's checkpoints from others'."""
+_SAME = ("threads", "identity")
+"""What shapes a fit's bytes, beside its passes and what tells its training's checkpoints apart."""
 
 
 @dataclass
@@ -137,7 +137,8 @@ class Fit:
         result = Fitted(
             self.micro_batch, torch.get_num_threads(), self.pass_tokens, self._identity()
         )
-        self._resume(result)
+        if state := self._left_off(result):
+            self._resume(result, state)
         started = time.monotonic() - result.seconds
         result.expected_memory = result.expected_memory or self.expected_memory
         self.log.begin(self.name, self.steps, done=result.steps)
@@ -303,15 +304,24 @@ class Fit:
                     f"The training goes on, but if it is killed it starts anew: {error}",
                 )
 
-    def _resume(self, result: Fitted) -> None:
-        """Go on after the last whole epoch of a fit that was killed."""
+    def _left_off(self, result: Fitted) -> dict[str, Any] | None:
+        """What such a fit had reached when it was killed; what others began can't be gone on with.
+
+        Passes that memory had made smaller are taken over: its bytes hang on them.
+        """
         where = self.student.device
         state = self.checkpoints.load(self.name, where) if self.checkpoints else None
         if state is None or any(state.get(key) != getattr(result, key) for key in _SAME):
-            return  # what others began can't be made again from the start
+            return None
+        larger = state["micro_batch"] > self.micro_batch or state["pass_tokens"] > self.pass_tokens
+        return None if larger else state
+
+    def _resume(self, result: Fitted, state: dict[str, Any]) -> None:
+        """Go on after the last whole epoch of a fit that was killed."""
         self.optimizer.load_state_dict(state.pop("optimizer"))
         self.schedule.load_state_dict(state.pop("schedule"))
         for key, value in state.items():
             setattr(result, key, value)
+        self.micro_batch, self.pass_tokens = result.micro_batch, result.pass_tokens
         result.watched = [logits.cpu() for logits in result.watched]
         self.student.take(result.weights)

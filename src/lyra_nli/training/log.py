@@ -46,6 +46,7 @@ class TrainingLog:
             transient=True,
         )
         self._phase, self._watched, self._within = "", "", ""
+        self._counted = 0  # steps of this phase
         self._task = self._progress.add_task("training", total=None, note="")
         self._whole: TaskID | None = None
         self._said: set[str] = set()
@@ -78,10 +79,11 @@ class TrainingLog:
     def begin(self, phase: str, total: int, done: int = 0) -> None:
         """Tell what comes now, and of how many steps; also after a restart."""
         phase = self._within + phase
-        self._phase, self._watched = phase, ""
+        again = self._counted if phase == self._phase else 0  # it failed, and starts anew
+        self._phase, self._watched, self._counted = phase, "", done
         self._progress.reset(self._task, total=total, completed=done, description=phase, note="")
         if self._whole is not None:
-            self._progress.advance(self._whole, done)
+            self._progress.advance(self._whole, done - again)
 
     def advance(self, count: int) -> None:
         """Some steps of a phase that has nothing to write down."""
@@ -103,6 +105,7 @@ class TrainingLog:
         self._write("step", step, values)
         note = f"loss {values['loss']:.3f}{self._watched}"
         self._progress.update(self._task, completed=step, note=note)
+        self._counted += 1
         if self._whole is not None:
             self._progress.advance(self._whole)
 

@@ -277,9 +277,12 @@ class Trainer:
             tokens = fit.pass_tokens
             try:
                 with deterministic(self.recipe.seed, self.recipe.threads):
-                    return fit.run()
+                    fitted = fit.run()
             except MemoryError as error:  # numpy's; accelerate goes by torch's words
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory") from error
+            if fitted.micro_batch < micro_batch:  # halved before it was killed
+                self.micro_batch, self.pass_tokens = fitted.micro_batch, fitted.pass_tokens
+            return fitted
 
         fitted: Fitted = find_executable_batch_size(
             attempt,

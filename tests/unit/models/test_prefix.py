@@ -317,6 +317,16 @@ class TestSharing:
             made = list(tmp_path.glob("*/*.bin"))
             assert (self.runs(deep, upper(deep, 2, dtype), rows, tmp_path) == 0) is (len(made) > 1)
 
+    def test_another_rounding_does_not(self, deep, rows, tmp_path):
+        """Other threads or releases: the version could not be made again from such states."""
+        model = upper(deep, 2)
+        for rounding, computed in (("a", True), ("b", True), ("a", False)):
+            reader = reader_of(deep, model, CPU, tmp_path, 2**30, rounding)
+            with counted(model) as seen, torch.no_grad():
+                reader(rows)
+            reader.shelf.flush()
+            assert bool(seen) is computed
+
     def test_pairs_that_are_read_alike_share(self, deep, tmp_path):
         one, same, longer = encode(
             deep,

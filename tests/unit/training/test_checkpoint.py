@@ -12,6 +12,7 @@ import torch
 from tiny_training import Run, examples, log_rows, train
 
 from lyra_nli.training.checkpoint import Checkpoints
+from lyra_nli.training.fit import Fit
 from lyra_nli.training.log import TrainingLog
 
 OPTIONS = {"epochs": 3, "folds": 2, "kl_weight": 0.5, "layers": 1, "strengths": (0.5, 1.0)}
@@ -160,12 +161,12 @@ class TestResuming:
         train(deberta, tmp_path, ROWS, checkpoints=checkpoints, **OPTIONS)
         assert steps(tmp_path)[0] == ("fold 1 of 2", 1)
 
-    @pytest.mark.parametrize("what", ["pass_tokens", "identity"])
-    def test_other_passes_or_rows_start_anew(self, deberta, tmp_path, killed, what):
+    @pytest.mark.parametrize("other", [{"pass_tokens": 2**30}, {"identity": "another"}], ids=str)
+    def test_larger_passes_or_other_rows_start_anew(self, deberta, tmp_path, killed, other):
         """A student must never judge what it learned from, nor go on in another float type."""
         checkpoints = killed("fold 1 of 2", "step", 6)
         state = checkpoints.load("fold 1 of 2")
-        checkpoints.save("fold 1 of 2", {**state, what: "another"})
+        checkpoints.save("fold 1 of 2", {**state, **other})
         train(deberta, tmp_path, ROWS, checkpoints=checkpoints, **OPTIONS)
         assert steps(tmp_path)[0] == ("fold 1 of 2", 1)
 
@@ -204,6 +205,27 @@ class TestResuming:
         assert steps(tmp_path)[0] == ("fold 1 of 2", 1)
         assert resumed.trained.fitted.micro_batch == 5
         assert same(resumed, train(deberta, tmp_path / "alone", ROWS, **small))
+
+    def test_what_memory_made_smaller_stays_so(self, deberta, tmp_path, monkeypatch):
+        """There may be memory again after the kill; the bytes hang on the size of a pass."""
+        loss, little = Fit._loss, {"rows": 5}
+
+        def limited(self, part):
+            if len(part) > little["rows"]:
+                raise MemoryError
+            return loss(self, part)
+
+        monkeypatch.setattr(Fit, "_loss", limited)
+        never = train(deberta, tmp_path / "never", ROWS, **OPTIONS)
+        assert never.trained.fitted.micro_batch == 4
+        log = killer("fold 2 of 2", "step", 4)
+        with pytest.raises(KilledError):
+            train(deberta, tmp_path, ROWS, log=log, checkpoints=at(tmp_path), **OPTIONS)
+        little["rows"] = 1000
+        resumed = train(deberta, tmp_path / "on", ROWS, checkpoints=at(tmp_path), **OPTIONS)
+        assert steps(tmp_path / "on")[0] == ("fold 2 of 2", 3)
+        assert resumed.trained.fitted.micro_batch == 4
+        assert same(resumed, never)
 
     @pytest.mark.parametrize("damage", ["empty", "half", "zeros", "text"])
     def test_a_damaged_one_is_as_none(self, deberta, tmp_path, never, killed, damage):
@@ -254,6 +276,21 @@ class TestStates:
         assert checkpoints.load("final") == {"epochs": 1}
         checkpoints.save("final", {"epochs": 2})
         assert checkpoints.load("final") == {"epochs": 2}
+        assert [file.name for file in checkpoints.folder.iterdir()] == ["final.pt"]
+
+    def test_on_a_full_disk_nothing_half_is_left(self, tmp_path, monkeypatch):
+        checkpoints = at(tmp_path)
+        checkpoints.save("final", {"epochs": 1})
+
+        def half(self, content):
+            with self.open("wb") as file:
+                file.write(content[:9])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", half)
+        with pytest.raises(OSError, match="No space"):
+            checkpoints.save("final", {"epochs": 2})
+        assert checkpoints.load("final") == {"epochs": 1}
         assert [file.name for file in checkpoints.folder.iterdir()] == ["final.pt"]
 
     def test_cleared_it_is_gone(self, tmp_path):
