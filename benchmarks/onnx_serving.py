@@ -1,4 +1,4 @@
-"""ONNX Runtime with the base's own weights in float32: the peer of `serving`."""
+"""ONNX Runtime with the base's own weights, in float32 or int8: the peer of `serving`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from lyra_nli.models.base import Base
@@ -28,8 +29,14 @@ class _Logits(nn.Module):
         return logits
 
 
-def exported(base: Base, threads: int) -> Callable[[Mapping[str, torch.Tensor]], NDArray[Any]]:
-    """Export to ONNX, and give what judges a padded batch: logits [rows, classes]."""
+def exported(
+    base: Base, threads: int, *, int8: bool = False
+) -> Callable[[Mapping[str, torch.Tensor]], NDArray[Any]]:
+    """Export to ONNX, and give what judges a padded batch: logits [rows, classes].
+
+    Args:
+        int8: weights quantised, and activations as they come (dynamic quantisation).
+    """
     ids = torch.ones(2, 16, dtype=torch.long)
     axes = {0: "rows", 1: "length"}
     with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +50,9 @@ def exported(base: Base, threads: int) -> Callable[[Mapping[str, torch.Tensor]],
             dynamic_axes={"input_ids": axes, "attention_mask": axes},
             dynamo=False,
         )
+        if int8:
+            whole, file = file, Path(folder) / "int8.onnx"
+            quantize_dynamic(whole, file, weight_type=QuantType.QInt8)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Its threads wait in a loop for the next call, on the cores that the others need.

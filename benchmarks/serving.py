@@ -2,16 +2,17 @@
 
     make bench                         # or: python benchmarks/serving.py [--only PART ...]
 
-The starter, and random LoRA adapters of rank 8 on all matrices of its upper six layers: the
+The starter, and random LoRA adapters on all matrices of its upper third: the
 default recipe's shape. Peers and ours are called in turn; medians. Parts:
 
 - ``latency``: one pair and 32 mixed ones: transformers' forward pass in float32, ONNX Runtime in
-  float32 (the same weights, exported), ours in float32 and in bf16.
-- ``precision``: labels and probabilities of bf16 against transformers' float32, on --data or the
-  demo's pairs.
+  float32 and int8 (the same weights, exported), ours in float32 and in bf16.
+- ``precision``: labels and probabilities of ours and of int8 against transformers' float32, on
+  --data or the demo's pairs.
 - ``throughput``: 384 pairs of 20 to 200 tokens by sentence-transformers' ``CrossEncoder.predict``,
   by the same over ONNX Runtime, and by our service; and the matrix products alone, as a bound.
 - ``versions``: 32 rows of one version and of eight, in one pass.
+- ``residents``: as many versions in memory as the default keeps; 32 rows of one, and of 32 of them.
 - ``server``: 32 clients that send single pairs over HTTP, to ours and to a server like Lyra's,
   which judges pair by pair with a transformers pipeline.
 - ``shadow``: what callers wait without and with a shadow that draws every pair, one after the
@@ -38,6 +39,7 @@ import psutil
 import torch
 from serving_engine import latency, precision
 from serving_memory import memory
+from serving_residents import residents
 from serving_saturated import saturated
 from serving_server import server
 from serving_shadow import shadow
@@ -54,6 +56,7 @@ PARTS: dict[str, Callable[[Ground], list[Target]]] = {
     "precision": precision,
     "throughput": throughput,
     "versions": versions,
+    "residents": residents,
     "server": server,
     "shadow": shadow,
     "swaps": swaps,

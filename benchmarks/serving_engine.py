@@ -25,9 +25,12 @@ def latency(ground: Ground) -> list[Target]:
     near = {n: min(rows, key=lambda row: abs(len(row) - n)) for n in (32, 128)}
     some = random.Random(1).sample([row for row in rows if 20 <= len(row) <= 200], 32)
     engines = {name: engine_of(base, dtype) for name, dtype in precisions().items()}
-    onnx = exported(base, ground.threads)
+    onnx, int8 = (exported(base, ground.threads, int8=narrow) for narrow in (False, True))
     columns = "".join(f" ours, {name} | |" for name in engines)
-    print(f"\n| pairs | transformers | ONNX Runtime |{columns}\n{'|---' * (3 + 2 * len(engines))}|")
+    print(
+        f"\n| pairs | transformers | ONNX Runtime | its int8 |{columns}\n"
+        f"{'|---' * (4 + 2 * len(engines))}|"
+    )
     short: dict[str, float] = {}
     for name, batch in (
         (f"1 of {len(near[32])} tokens", [near[32]]),
@@ -37,6 +40,7 @@ def latency(ground: Ground) -> list[Target]:
         ways: dict[str, Callable[[], object]] = {
             "transformers": partial(transformers_logits, base, batch),
             "onnx": partial(onnx, collate(base, batch)),
+            "int8": partial(int8, collate(base, batch)),
             **{kind: partial(ours, engine, batch) for kind, engine in engines.items()},
         }
         ms = in_turn(ways, ground.repeat if len(batch) == 1 else -(-ground.repeat // 4))
@@ -45,7 +49,8 @@ def latency(ground: Ground) -> list[Target]:
             f"{ms[kind]:.1f} | {ms['transformers'] / ms[kind]:.1f}x, {ms['onnx'] / ms[kind]:.1f}x"
             for kind in engines
         ]
-        print(f"| {name} | {ms['transformers']:.1f} | {ms['onnx']:.1f} | {' | '.join(cells)} |")
+        peers = " | ".join(f"{ms[kind]:.1f}" for kind in ("transformers", "onnx", "int8"))
+        print(f"| {name} | {peers} | {' | '.join(cells)} |")
     print("\nmilliseconds; how often faster than transformers, and than ONNX Runtime, both float32")
     wanted = {
         ("bf16", "transformers"): 6.0,
@@ -67,8 +72,13 @@ def latency(ground: Ground) -> list[Target]:
 
 
 def precision(ground: Ground) -> list[Target]:
-    """Answers of both precisions against transformers' float32."""
+    """Answers of both precisions, and of ONNX Runtime's int8, against transformers' float32."""
     base = ground.base
+    int8 = exported(base, ground.threads, int8=True)
+    ways: dict[str, Callable[[Rows], torch.Tensor]] = {
+        **{name: partial(ours, engine_of(base, dtype)) for name, dtype in precisions().items()},
+        "ONNX Runtime, int8": lambda rows: torch.from_numpy(int8(collate(base, rows))),
+    }
     rows = encode(base, ground.pairs)
     batches = list(by_length([len(row) for row in rows], 32))
 
@@ -82,8 +92,8 @@ def precision(ground: Ground) -> list[Target]:
     print(f"\n| {len(rows)} pairs | same label | largest gap, probability | logit |")
     print("|---|---|---|---|")
     found = {}
-    for name, dtype in precisions().items():
-        got = all_of(partial(ours, engine_of(base, dtype)))
+    for name, way in ways.items():
+        got = all_of(way)
         same = (got.argmax(1) == expected.argmax(1)).float().mean().item()
         apart = (got.softmax(1) - expected.softmax(1)).abs().max().item()
         found[name] = (same, apart)

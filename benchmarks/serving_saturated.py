@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
-from serving_tools import Ground, Target, mixed, of_length, project
+from serving_tools import Ground, Target, apart, mixed, of_length, project
 
 from lyra_nli.errors import LyraNliError
-from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.versions import Registry
@@ -123,11 +122,6 @@ def registry_at(database: str, adapters: str) -> Registry:
 async def alone(service: NLIService, name: str, pairs: Sequence[Pair]) -> dict[Pair, Judgement]:
     """What a version says to each pair, judged by itself."""
     return {p: (await service.judge([p], adapters=[name])).judgements[0] for p in pairs}
-
-
-def apart(one: Judgement, other: Judgement) -> float:
-    """The largest gap between two answers' probabilities."""
-    return max(abs(one.probabilities[label] - other.probabilities[label]) for label in LABELS)
 
 
 @dataclass

@@ -21,20 +21,21 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
+from lyra_nli.labels import LABELS
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.slot import Slot
 from lyra_nli.models.adapter import save_adapter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode
 from lyra_nli.models.lora import attach, low_rank_layers
+from lyra_nli.models.machine import compute_dtype
 from lyra_nli.provenance import library_versions
-from lyra_nli.records import Pair
+from lyra_nli.records import Judgement, Pair
 from lyra_nli.registry.artifact import Manifest, staged
 from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import open_database
 from lyra_nli.storage.upgrade import init_database
-from lyra_nli.training.machine import compute_dtype
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def mixed(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs, and as many of twice their length."""
     longer = (Pair(f"{a.premise} {b.premise}", a.hypothesis) for a, b in pairwise(pairs))
     return [*pairs, *longer]
+
+
+def apart(one: Judgement, other: Judgement) -> float:
+    """The largest gap between two answers' probabilities."""
+    return max(abs(one.probabilities[label] - other.probabilities[label]) for label in LABELS)
 
 
 def of_length(base: Base, pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
@@ -158,8 +164,8 @@ def standing_in(slot: Slot, variant: Any) -> Served:
     return Served(variant, None, now.model_version, now.loaded_at, 0.0, variant.own_bytes)
 
 
-def project(base: Base, folder: Path, threads: int) -> Settings:
-    """A database and two versions, of which the first is active."""
+def project(base: Base, folder: Path, threads: int, versions: int = 2) -> Settings:
+    """A database and some versions, of which the first is active."""
     settings = Settings.model_validate(
         {
             "storage": {"database_path": str(folder / "lyra.db")},
@@ -169,7 +175,7 @@ def project(base: Base, folder: Path, threads: int) -> Settings:
     )
     init_database(settings.storage.database_path)
     with registry_of(settings) as registry:
-        for seed in (1, 2):
+        for seed in range(1, versions + 1):
             with staged(registry.directory) as staging:
                 adapter(base, staging, seed)
                 registry.publish(
