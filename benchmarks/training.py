@@ -206,12 +206,13 @@ def layers(options: argparse.Namespace) -> None:
     }
     runs = in_turn(setups, options)
     print(
-        "| upper layers | modules | learning rate | accuracy | by split | seconds | cached |\n"
+        "| upper layers | modules | learning rate | accuracy | by split | seconds, fastest "
+        "| cached |\n"
         "|---|---|---|---|---|---|---|"
     )
     for name, found in runs.items():
-        row = medians(found)
-        print(f"| {name} | {by_seed(found)} | {row['seconds']:.1f} | {row['fit_seconds']:.1f} |")
+        least, cached = fastest(found, "seconds"), fastest(found, "fit_seconds")
+        print(f"| {name} | {by_seed(found)} | {least:.1f} | {cached:.1f} |")
     if options.plot:
         plot_layers(setups, runs, options.plot)
 
@@ -227,7 +228,7 @@ def plot_layers(
             best[setup.layers] = name
     names, place = list(best.values()), list(range(len(best)))
     figure, bars = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    bars.bar(place, [medians(runs[n])["seconds"] for n in names], width=0.5, color="#cfd8dc")
+    bars.bar(place, [fastest(runs[n], "seconds") for n in names], width=0.5, color="#cfd8dc")
     bars.set(ylabel="seconds (bars)", xlabel="upper layers that learn")
     bars.set_xticks(place, list(best))
     line = bars.twinx()
@@ -236,6 +237,11 @@ def plot_layers(
     line.plot(place, [mean(runs[name]) for name in names], "o-", c="#0d47a1")
     line.set(ylabel="accuracy on other topics: seeds, mean (line)")
     figure.savefig(file)
+
+
+def fastest(runs: Sequence[Mapping[str, float]], figure: str) -> float:
+    """Seconds of the split that the machine disturbed least."""
+    return min(each[figure] for each in runs)
 
 
 def mean(runs: Sequence[Mapping[str, float]]) -> float:
