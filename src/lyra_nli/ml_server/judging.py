@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -69,8 +70,9 @@ class Judging:
             BusyError: too many pairs wait already.
             AdapterInvalidError, ModelError: a version, or the base, answers with NaN.
         """
-        expected = 0 if background else len(pairs)  # refused before texts are read for nothing
-        with self._batcher.expecting(expected, known=self._repeats):
+        with ExitStack() as counted:
+            if not background:  # refused before texts are read for nothing
+                counted.enter_context(self._batcher.expecting(len(pairs), known=self._repeats))
             windows = await on(self._texts, cut, slot.base, pairs, overlap, self._most_rows)
         rows, judges = windows.rows, [chosen[pair] for pair in windows.owners]
         known = {
