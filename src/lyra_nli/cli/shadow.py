@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lyra_nli.cli.crosstab import print_crosstab
 from lyra_nli.cli.options import base_option, json_option, open_workspace, place_options, print_json
 from lyra_nli.cli.trials import last, print_trial, reason_option, share_option, start, stop
-from lyra_nli.labels import LABELS
 
 if TYPE_CHECKING:
     from lyra_nli.monitoring.shadow_report import Agreement, Disagreement
@@ -135,10 +135,7 @@ def _print_agreement(found: Agreement, other: str) -> None:
     click.echo(f"skipped for lack of time: {found.skipped}")
     if found.confidence_shift is None:
         return
-    click.echo(f"\n{'was answered':>24}  {other} says")
-    click.echo(" " * 24 + "".join(f"{label:>10}" for label in LABELS))
-    for label, row in zip(LABELS, found.labels, strict=True):
-        click.echo(f"{label:>24}" + "".join(f"{count:10}" for count in row))
+    print_crosstab(found.labels, "was answered", f"{other} says")
     click.echo(f"\nconfidence {found.confidence_shift:+.3f} on average")
 
 

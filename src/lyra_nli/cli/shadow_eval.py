@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lyra_nli.cli.crosstab import print_crosstab
 from lyra_nli.cli.options import json_option, open_workspace, place_options, print_json
-from lyra_nli.labels import LABELS
 
 if TYPE_CHECKING:
     from lyra_nli.comparison import Comparison, Dispute
@@ -47,10 +47,7 @@ def _print(found: Comparison) -> None:
     )
     if found.confidence is None:
         return
-    click.echo(f"\n{f'{found.one} said':>24}  {found.other} says")
-    click.echo(" " * 24 + "".join(f"{label:>10}" for label in LABELS))
-    for label, row in zip(LABELS, found.labels, strict=True):
-        click.echo(f"{label:>24}" + "".join(f"{count:10}" for count in row))
+    print_crosstab(found.labels, f"{found.one} said", f"{found.other} says")
     one, other = found.confidence
     click.echo(
         f"\nconfidence: {found.one} {one:.3f}, clearly surer on {found.less_sure} edges; "
