@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lyra_nli.errors import (
     AdapterError,
     AdapterInvalidError,
     AdapterNotFoundError,
+    BusyError,
     InputError,
     LateError,
     ModelError,
@@ -153,6 +155,19 @@ def test_a_request_finishes_on_the_version_it_started_with(world: World) -> None
         busy.set()
         assert (await before).judgements[0].adapter == "base"
         assert (await after).judgements[0].adapter == "lora-lyra-v1"
+
+    run(world, work)
+
+
+def test_a_full_queue_refuses_no_pair_of_a_shadow(world: World) -> None:
+    async def work(service: NLIService) -> None:
+        slot = service._bases.get(world.settings.nli.fast_model)
+        ask = partial(service._judging.judged, slot, [slot.current], PAIRS[:1])
+        service._judging._batcher._expected = 10**6
+        with pytest.raises(BusyError):
+            await ask()
+        [judgement], _ = await ask(background=True)
+        assert judgement.adapter == "base"
 
     run(world, work)
 
