@@ -36,6 +36,7 @@ from lyra_nli.models.encoding import EncodedPair, collate
 from lyra_nli.models.layer import Layer
 from lyra_nli.models.layout import Layout, in_order, lay_out
 from lyra_nli.models.low_rank import LowRankLinear
+from lyra_nli.models.pages import enlarge
 
 _HEAD = -1
 
@@ -138,6 +139,7 @@ class DebertaEngine:
                 layer = Layer(number, module, name, positions, reach, dtype)
                 self._layers.append(layer)
                 self.base_bytes += layer.own_bytes - (_let_go(module) if consume else 0)
+        enlarge(weight for layer in self._layers for weight in layer.weights)
 
     def variant(self, adapter: Adapter) -> Delta:
         """See `Engine`."""

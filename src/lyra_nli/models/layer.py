@@ -80,6 +80,11 @@ class Layer:
         """Memory of the products and tables, beside that of the module."""
         return self._tables.own_bytes + sum(one.own_bytes for one in self._products.values())
 
+    @property
+    def weights(self) -> tuple[torch.Tensor, ...]:
+        """What every row is multiplied with."""
+        return (self._tables.table, *(one.weight for one in self._products.values()))
+
     def sites(self, adapter: Adapter) -> dict[tuple[int, str], LowRank]:
         """What an adapter adds to this layer's products."""
         found = {

@@ -19,6 +19,9 @@ class FrozenLinear:
         weight: [out, in]; copied, never changed.
         bias: [out].
         dtype: that products run in.
+
+    Attributes:
+        weight: in its own layout, which may be opaque.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> None:
@@ -29,14 +32,14 @@ class FrozenLinear:
             # oneDNN refuses bfloat16 on processors that would emulate it; torch does not.
             and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
         )
-        self._weight = (
+        self.weight = (
             torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._packed else weight
         )
 
     @property
     def own_bytes(self) -> int:
         """Memory of the weight, whoever lays it out, and of the bias."""
-        return sum(t.numel() * t.element_size() for t in (self._weight, self._bias))
+        return sum(t.numel() * t.element_size() for t in (self.weight, self._bias))
 
     @classmethod
     def of(cls, modules: Sequence[tuple[nn.Linear, float]], dtype: torch.dtype) -> FrozenLinear:
@@ -50,8 +53,8 @@ class FrozenLinear:
         if self._packed:
             after, kind = ("gelu", "none") if gelu else ("none", "")
             y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self._weight, self._bias, after, [], kind
+                x, self.weight, self._bias, after, [], kind
             )
             return y
-        y = functional.linear(x, self._weight, self._bias)
+        y = functional.linear(x, self.weight, self._bias)
         return functional.gelu(y) if gelu else y

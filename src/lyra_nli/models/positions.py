@@ -43,6 +43,7 @@ class PositionTables:
 
     Attributes:
         kinds: which terms there are: ``c2p``, ``p2c``, or both, in this order.
+        table: [kinds * heads, columns, head size].
     """
 
     def __init__(
@@ -61,18 +62,18 @@ class PositionTables:
             (term.scale * term.projection(positions))[term.rows].unflatten(1, (self._heads, -1))
             for term in self._terms
         ]
-        # [kinds * heads, columns, head size]: what a row's length uses lies in one piece.
-        self._table = torch.cat(tables, dim=1).transpose(0, 1).contiguous()
+        # In this order what a row's length uses lies in one piece.
+        self.table = torch.cat(tables, dim=1).transpose(0, 1).contiguous()
 
     @property
     def own_bytes(self) -> int:
         """Memory of the tables."""
-        return self._table.numel() * self._table.element_size()
+        return self.table.numel() * self.table.element_size()
 
     def window(self, length: int, correction: Correction | None = None) -> torch.Tensor:
         """Columns that rows of a length use: [kinds * heads, head size, 2 * length - 1]."""
         used = slice(self._reach - length, self._reach + length - 1)
-        table = self._table[:, used].transpose(1, 2)
+        table = self.table[:, used].transpose(1, 2)
         if correction is None:
             return table
         up, along = correction
@@ -83,9 +84,9 @@ class PositionTables:
         if not any(term.name in adapter.matrices for term in self._terms):
             return None
         rank = max(len(a) for a, _ in adapter.matrices.values())
-        columns = self._table.shape[1]
-        ups = self._table.new_zeros(len(self._terms), self._positions.shape[-1], rank)
-        alongs = self._table.new_zeros(len(self._terms), rank, columns)
+        columns = self.table.shape[1]
+        ups = self.table.new_zeros(len(self._terms), self._positions.shape[-1], rank)
+        alongs = self.table.new_zeros(len(self._terms), rank, columns)
         for up, along, term in zip(ups, alongs, self._terms, strict=True):
             if term.name in adapter.matrices:
                 a, b = adapter.matrices[term.name]
