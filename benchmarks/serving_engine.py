@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,9 @@ from serving_tools import Ground, Target, in_turn, mixed, precisions
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import EncodedPair, by_length, collate, encode
 from lyra_nli.models.engine import Engine, engine_of
+from lyra_nli.models.linear import FrozenLinear
+from lyra_nli.models.pages import enlarge
+from lyra_nli.settings import ServerSettings
 
 Rows = Sequence[EncodedPair]
 
@@ -26,10 +29,10 @@ def latency(ground: Ground) -> list[Target]:
     some = random.Random(1).sample([row for row in rows if 20 <= len(row) <= 200], 32)
     engines = {name: engine_of(base, dtype) for name, dtype in precisions().items()}
     onnx, int8 = (exported(base, ground.threads, int8=narrow) for narrow in (False, True))
-    columns = "".join(f" ours, {name} | |" for name in engines)
+    columns = "".join(f" ours, {name} | | its products |" for name in engines)
     print(
         f"\n| pairs | transformers | ONNX Runtime | its int8 |{columns}\n"
-        f"{'|---' * (4 + 2 * len(engines))}|"
+        f"{'|---' * (4 + 3 * len(engines))}|"
     )
     short: dict[str, float] = {}
     for name, batch in (
@@ -42,16 +45,29 @@ def latency(ground: Ground) -> list[Target]:
             "onnx": partial(onnx, collate(base, batch)),
             "int8": partial(int8, collate(base, batch)),
             **{kind: partial(ours, engine, batch) for kind, engine in engines.items()},
+            **{
+                f"products, {kind}": products(base, dtype, sum(map(len, batch)))
+                for kind, dtype in precisions().items()
+            },
         }
         ms = in_turn(ways, ground.repeat if len(batch) == 1 else -(-ground.repeat // 4))
         short = short or ms
         cells = [
             f"{ms[kind]:.1f} | {ms['transformers'] / ms[kind]:.1f}x, {ms['onnx'] / ms[kind]:.1f}x"
+            f" | {ms[f'products, {kind}']:.1f}"
             for kind in engines
         ]
         peers = " | ".join(f"{ms[kind]:.1f}" for kind in ("transformers", "onnx", "int8"))
         print(f"| {name} | {peers} | {' | '.join(cells)} |")
-    print("\nmilliseconds; how often faster than transformers, and than ONNX Runtime, both float32")
+    print(
+        "\nmilliseconds; how often faster than transformers and than ONNX Runtime, both float32;"
+        "\nwhat would be left if all but the matrix products cost nothing"
+    )
+    return faster(short)
+
+
+def faster(ms: Mapping[str, float]) -> list[Target]:
+    """What one short pair takes, against what it should."""
     wanted = {
         ("bf16", "transformers"): 6.0,
         ("bf16", "onnx"): 1.5,
@@ -60,7 +76,7 @@ def latency(ground: Ground) -> list[Target]:
     }
     targets = []
     for (kind, peer), factor in wanted.items():
-        over = short[peer] / short[kind] if kind in short else None
+        over = ms[peer] / ms[kind] if kind in ms else None
         targets.append(
             Target(
                 f"one short pair, {kind}: {factor:g}x {peer} fp32",
@@ -119,3 +135,33 @@ def transformers_logits(base: Base, rows: Rows) -> torch.Tensor:
 def ours(engine: Engine, rows: Rows, variants: Sequence[Any] = ()) -> torch.Tensor:
     """One batch through the engine."""
     return engine.logits(rows, variants or [None] * len(rows))
+
+
+def products(base: Base, dtype: torch.dtype, tokens: int) -> Callable[[], None]:
+    """The products of so many tokens with weights like the encoder's, and nothing else.
+
+    In batches and precisions as the engine has them, and of the last layer only what it needs:
+    this is left of a judgement when all else costs nothing.
+    """
+    config: Any = base.model.config
+    size, inner = config.hidden_size, config.intermediate_size
+    shapes = [
+        (3 * size, size, torch.float32),
+        *((size, size, dtype), (inner, size, dtype), (size, inner, dtype)),
+    ]
+    every = shapes * (config.num_hidden_layers - 1) + shapes[:1]
+    weights = [
+        (FrozenLinear(torch.randn(wide, deep), torch.zeros(wide), kind), (deep, kind))
+        for wide, deep, kind in every
+    ]
+    enlarge(product.weight for product, _ in weights)
+    rows = ServerSettings().batch_tokens
+    inputs = {(deep, kind): torch.randn(rows, deep).to(kind) for _, deep, kind in shapes}
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            for start in range(0, tokens, rows):
+                for product, kind in weights:
+                    product(inputs[kind][: tokens - start])
+
+    return multiply

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from onnx_serving import exported
 from sentence_transformers import CrossEncoder
+from serving_engine import products
 from serving_tools import Ground, Target, in_turn, mixed, of_length, precisions
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -16,8 +17,7 @@ from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.models import starter
 from lyra_nli.models.base import Base
 from lyra_nli.models.encoding import encode
-from lyra_nli.models.linear import FrozenLinear
-from lyra_nli.settings import ServerSettings, Settings
+from lyra_nli.settings import Settings
 
 COUNT = 384
 
@@ -98,35 +98,6 @@ async def started(precision: str, threads: int) -> NLIService:
     service = NLIService(Settings.model_validate(settings))
     await service.start()
     return service
-
-
-def products(base: Base, dtype: torch.dtype, tokens: int) -> Callable[[], None]:
-    """The products of so many tokens with weights like the encoder's, and nothing else.
-
-    In batches and precisions as the engine has them, and of the last layer only what it needs:
-    this is left of a judgement when all else costs nothing.
-    """
-    config: Any = base.model.config
-    size, inner = config.hidden_size, config.intermediate_size
-    shapes = [
-        (3 * size, size, torch.float32),
-        *((size, size, dtype), (inner, size, dtype), (size, inner, dtype)),
-    ]
-    every = shapes * (config.num_hidden_layers - 1) + shapes[:1]
-    weights = [
-        (FrozenLinear(torch.randn(wide, deep), torch.zeros(wide), kind), (deep, kind))
-        for wide, deep, kind in every
-    ]
-    rows = ServerSettings().batch_tokens
-    inputs = {(deep, kind): torch.randn(rows, deep).to(kind) for _, deep, kind in shapes}
-
-    def multiply() -> None:
-        with torch.inference_mode():
-            for start in range(0, tokens, rows):
-                for product, kind in weights:
-                    product(inputs[kind][: tokens - start])
-
-    return multiply
 
 
 def check(ways: Mapping[str, Callable[[], Any]], services: Collection[str], base: Base) -> None:
