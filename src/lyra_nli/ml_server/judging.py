@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from lyra_nli.ml_server.batching import Batcher
 from lyra_nli.ml_server.cache import Cache
 from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.slot import Slot
-from lyra_nli.ml_server.threads import on
+from lyra_nli.ml_server.threads import on, worker
 from lyra_nli.models.judge import judgements, softmax
 from lyra_nli.models.windows import Windows, cut
 from lyra_nli.records import Judgement, Pair
@@ -33,11 +32,8 @@ class Judging:
     """Asks models: what was asked before is remembered, the rest judged in batches."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        threads = settings.threads or torch.get_num_threads()
-        self._inference = ThreadPoolExecutor(
-            1, "nli-inference", initializer=torch.set_num_threads, initargs=(threads,)
-        )
-        self._texts = ThreadPoolExecutor(1, "nli-texts")
+        self._inference = worker("nli-inference", settings.threads or torch.get_num_threads())
+        self._texts = worker("nli-texts")
         self._batcher = Batcher(self._inference, settings)
         self._most_rows = settings.queue_pairs
         self._cache = Cache(settings.cache_pairs)

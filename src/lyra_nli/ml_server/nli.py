@@ -2,7 +2,7 @@
 
 The event loop never waits for a model: `Judging` has threads that judge, and a *loader* builds
 models and versions. It is the only thread that changes what is current, so that two changes never
-race. Requests go on being answered meanwhile.
+race. Requests go on being answered meanwhile. A *reader* reads the slow base beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
@@ -25,7 +24,7 @@ from lyra_nli.ml_server.served import Served
 from lyra_nli.ml_server.shadowing import Shadow
 from lyra_nli.ml_server.slot import PROBE, Slot
 from lyra_nli.ml_server.source import RegistrySource
-from lyra_nli.ml_server.threads import on
+from lyra_nli.ml_server.threads import on, worker
 from lyra_nli.ml_server.trying import Trying
 from lyra_nli.ml_server.watching import Watcher
 from lyra_nli.monitoring.shadow_log import ShadowLog
@@ -53,7 +52,7 @@ class NLIService:
         self._source = RegistrySource(settings)
         self._bases = Bases(settings, self._source)
         self._judging = Judging(settings.ml_server)
-        self._loader = ThreadPoolExecutor(1, "nli-loader")
+        self._loader, self._reader = worker("nli-loader"), worker("nli-reader")
         self._deadline_seconds = settings.ml_server.deadline_seconds
         self._shadow_log = ShadowLog(settings.storage, settings.monitoring)
         self._shadow = Shadow(self._again, self._shadow_log, settings.ml_server.shadow_cpu)
@@ -84,7 +83,8 @@ class NLIService:
         if self._reading is not None:
             self._reading.cancel()
         await self._shadow.close()
-        await asyncio.to_thread(self._loader.shutdown, wait=True, cancel_futures=True)
+        for executor in (self._reader, self._loader):
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
         await self._judging.close()
         await asyncio.to_thread(self.observer.close)
         await asyncio.to_thread(self._shadow_log.close)
@@ -271,7 +271,7 @@ class NLIService:
         """Load the slow base; it may come from the Hub, and versions change meanwhile."""
         try:
             await on(self._loader, self._bases.make_room, name)
-            base = await asyncio.to_thread(self._bases.read, name)
+            base = await on(self._reader, self._bases.read, name)
             return await on(self._loader, self._bases.take, base)
         finally:
             self._reading = None

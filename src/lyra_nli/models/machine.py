@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Literal
 
@@ -68,7 +69,12 @@ def _has_bf16(on: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
     able = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return able and _bf16_gain() > WORTHWHILE
+    if not able:
+        return False
+    # In a thread that ends: the helpers that products leave to a thread (OpenMP) slow down those of
+    # the one that judges later.
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(_bf16_gain).result() > WORTHWHILE
 
 
 @cache
