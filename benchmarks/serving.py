@@ -22,7 +22,9 @@ default recipe's shape. Peers and ours are called in turn; medians. Parts:
   answer is held against what the version that it names says to that pair alone.
 - ``memory``: what a slow base takes, and whether the system gets it back.
 
-The last table holds the figures against the project's targets; a missed one is no error. Where the
+Every part has a process of its own, and so has everything that is compared where threads of one
+would be in the way of another's: servers, their clients, and what judges many pairs. The last
+table holds the figures against the project's targets; a missed one is no error. Where the
 processor has no bf16, nothing is measured in it.
 """
 
@@ -35,7 +37,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import torch
 from serving_engine import latency, precision
 from serving_memory import memory
@@ -44,7 +45,7 @@ from serving_saturated import saturated
 from serving_server import server
 from serving_shadow import shadow
 from serving_throughput import throughput
-from serving_tools import Ground, Target, read
+from serving_tools import Ground, Target, alone, read
 from serving_versions import swaps, versions
 
 from lyra_nli.cli.environment import TUNED
@@ -64,6 +65,8 @@ PARTS: dict[str, Callable[[Ground], list[Target]]] = {
     "memory": memory,
 }
 
+PASSES = ("latency", "precision", "versions", "swaps")
+"""The parts that judge in the thread that calls them, without a service."""
 
 OUTCOMES = {True: "met", False: "**missed**", None: "not to be measured here"}
 
@@ -78,18 +81,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="*", help="JSONL with premise and hypothesis")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    pairs = read(options.data) if options.data else list(build_world().pairs().values())
-    ground = Ground(load_base("starter"), pairs, options.threads, options.repeat)
     print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}")
     targets: list[Target] = []
     for name in options.only:
         print(f"\n## {name}", flush=True)
-        targets += PARTS[name](ground)
-    print(f"\nresident memory: {psutil.Process().memory_info().rss / 2**20:.0f} MB")
+        targets += alone(run, name, options)
     print("\n## targets\n\n| target | measured | |\n|---|---|---|")
     for target in targets:
         print(f"| {target.name} | {target.measured} | {OUTCOMES[target.met]} |")
+
+
+def run(name: str, options: argparse.Namespace) -> list[Target]:
+    """One part, in this process; where a service judges, it alone takes several cores."""
+    torch.set_num_threads(options.threads if name in PASSES else 1)
+    pairs = read(options.data) if options.data else list(build_world().pairs().values())
+    targets = PARTS[name](Ground(load_base("starter"), pairs, options.threads, options.repeat))
+    sys.stdout.flush()
+    return targets
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def server(ground: Ground) -> list[Target]:
     speeds: dict[str, list[float]] = {PIPELINE: [], OURS: []}
     with tempfile.TemporaryDirectory() as folder:
         settings = project(ground.base, Path(folder), ground.threads)
-        with running(pair_by_pair()) as peer, running(create_app(settings)) as ours:
+        with running(pair_by_pair) as peer, running(create_app, settings) as ours:
             for turn in range(1 + TURNS):
                 for name, url in ((PIPELINE, peer), (OURS, ours)):
                     speed, found = load(url, ground.pairs, seconds=SECONDS if turn else 2)

@@ -27,7 +27,7 @@ def shadow(ground: Ground) -> list[Target]:
             "\n| clients | pairs | p50 ms without | with | | p99 ms without | with | | shadows/s |"
         )
         print("|---|---|---|---|---|---|---|---|---|")
-        with registry_of(settings) as registry, running(create_app(settings)) as url:
+        with registry_of(settings) as registry, running(create_app, settings) as url:
             slower = {
                 clients: row(Trials(registry), url, ground.pairs, clients, ground.repeat)
                 for clients in (1, 4)

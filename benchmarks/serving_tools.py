@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
 import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import torch
@@ -37,6 +38,9 @@ from lyra_nli.registry.versions import Registry
 from lyra_nli.settings import Settings, TrainingSettings
 from lyra_nli.storage.engine import open_database
 from lyra_nli.storage.upgrade import init_database
+
+T = TypeVar("T")
+SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -117,23 +121,73 @@ def adapter(base: Base, folder: Path, seed: int) -> Path:
     return folder
 
 
+def alone(work: Callable[..., T], *args: Any) -> T:
+    """Do something in a process of its own, and give what it gives."""
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as own:
+        return own.submit(work, *args).result()
+
+
+class Apart:
+    """A way to do something, made and called in a process of its own, as it is used.
+
+    Args:
+        make: gives the way; it is called there.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], Any]], *args: Any) -> None:
+        self._process = ProcessPoolExecutor(
+            1, mp_context=SPAWN, initializer=_make, initargs=(make, *args)
+        )
+
+    def __call__(self) -> Any:
+        """What the way gives."""
+        return self._process.submit(_call).result()
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.shutdown()
+
+
+_WAYS: list[Callable[[], Any]] = []
+
+
+def _make(make: Callable[..., Callable[[], Any]], *args: Any) -> None:
+    _WAYS.append(make(*args))
+
+
+def _call() -> Any:
+    return _WAYS[0]()
+
+
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """A real server on a free port, in a thread of this process."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    process = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]})
-    thread.start()
+def running(make: Callable[..., FastAPI], *args: Any) -> Iterator[str]:
+    """A real server on a free port, in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = SPAWN.Process(target=_serve, args=(port, make, *args))
+    process.start()
+    url = f"http://127.0.0.1:{port}"
     try:
-        while httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code != 200:
+        while not ready(url):
+            if not process.is_alive():
+                raise RuntimeError("the server did not start")
             time.sleep(0.1)
         yield url
     finally:
-        process.should_exit = True
-        thread.join()
-        listener.close()
+        process.terminate()
+        process.join()
+
+
+def _serve(port: int, make: Callable[..., FastAPI], *args: Any) -> None:
+    uvicorn.run(make(*args), port=port, log_config=None)
+
+
+def ready(url: str) -> bool:
+    """Tell whether a server answers that it judges."""
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def load(
