@@ -10,8 +10,6 @@ import pytest
 SCRIPT = """
 import asyncio, os, threading
 
-import torch
-
 from lyra_nli.ml_server.nli import NLIService
 from lyra_nli.models import starter
 from lyra_nli.records import Pair
@@ -23,8 +21,9 @@ def helpers():
 
 
 async def main():
+    slow = str(starter.materialise())
     settings = {
-        "nli": {"fast_model": "starter", "slow_model": str(starter.materialise())},
+        "nli": {"fast_model": "starter", "slow_model": slow, "device": "cpu"},
         "ml_server": {"threads": 2},
         "storage": {"database_path": "nowhere.db"},
         "monitoring": {"log_share": 0.0},

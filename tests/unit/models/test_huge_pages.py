@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lyra_nli.models.linear import FrozenLinear
 from lyra_nli.models.pages import enlarge
 
 MB = 1024 * 1024
@@ -25,19 +26,16 @@ def huge_bytes(address: int) -> int:
 
 
 def test_what_tensors_hold_stays_the_same() -> None:
-    plain = torch.randn(1536, 1536)
-    packed = torch.ops.mkldnn._reorder_linear_weight(plain, None)
-    small, empty = torch.arange(7), torch.empty(0)
-    before = plain.clone()
-    x = torch.randn(3, 1536)
-    product = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    plain, small = torch.randn(1536, 1536), torch.arange(7)
+    frozen = FrozenLinear(plain, torch.zeros(1536), torch.float32)
+    before, x = plain.clone(), torch.randn(3, 1536)
+    product = frozen(x)
 
-    enlarge([plain, packed, small, empty, torch.empty(5, device="meta")])
+    enlarge([plain, frozen.weight, small, torch.empty(0), torch.empty(5, device="meta")])
 
     assert torch.equal(plain, before)
     assert torch.equal(small, torch.arange(7))
-    again = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
-    assert torch.equal(again, product)
+    assert torch.equal(frozen(x), product)
 
 
 def has_huge_pages() -> bool:
