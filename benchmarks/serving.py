@@ -40,12 +40,13 @@ from pathlib import Path
 import torch
 from serving_engine import latency, precision
 from serving_memory import memory
+from serving_processes import alone
 from serving_residents import residents
 from serving_saturated import saturated
 from serving_server import server
 from serving_shadow import shadow
 from serving_throughput import throughput
-from serving_tools import Ground, Target, alone, read
+from serving_tools import Ground, Target, read
 from serving_versions import swaps, versions
 
 from lyra_nli.cli.environment import TUNED

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from serving_tools import Ground, Target, load, project, running
+from serving_processes import load, running
+from serving_tools import Ground, Target, project
 from transformers import pipeline
 
 from lyra_nli.ml_server.main import create_app

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-from serving_tools import Ground, Target, load, project, registry_of, running
+from serving_processes import load, running
+from serving_tools import Ground, Target, project, registry_of
 
 from lyra_nli.ml_server.main import create_app
 from lyra_nli.records import Pair

@@ -11,7 +11,8 @@ import torch
 from onnx_serving import exported
 from sentence_transformers import CrossEncoder
 from serving_engine import products
-from serving_tools import Apart, Ground, Target, in_turn, mixed, of_length, precisions
+from serving_processes import Apart
+from serving_tools import Ground, Target, in_turn, mixed, of_length, precisions
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from lyra_nli.ml_server.nli import NLIService
